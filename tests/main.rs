@@ -1,0 +1,1 @@
+//! One test binary: every scenario is a module here, named as a sentence.
