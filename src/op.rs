@@ -262,8 +262,14 @@ pub enum Next {
     Now,
     /// When the server's back-off allows it.
     BackOff,
-    /// After this time, or when the token or the URL changes.
-    After(Duration),
+    /// When this profile's own back-off allows it: its files or its clock are the trouble, not the server.
+    LocalBackOff,
+    /// The server named the time; nothing cuts it short.
+    RetryAfter(Duration),
+    /// After `retry.max`: whatever answers there is no waveflow-server.
+    Slow,
+    /// When the token changes, else after `retry.max`.
+    NewToken,
 }
 
 #[cfg(test)]

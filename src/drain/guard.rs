@@ -1,0 +1,226 @@
+//! Whose is a row? The queue does not say, so the agent remembers, for each database, which account it saw last and up
+//! to which `id` rows were waiting under which account. Pure.
+//!
+//! What must always hold: a row once seen under an account keeps that owner until it is gone; a row not seen before is
+//! the present account's only if it is not older than what proves the account was signed in when it was queued; a row
+//! of another or of an unknown owner is not sent.
+//!
+//! The account is written down when it changes, before anything is sent under it, together with the rows that are then
+//! seen: a crash in mid-pass forgets neither. Rows are written down when they stay behind at the end of a pass. An
+//! emptied queue has no owner, but the account last seen stays known: else a token pasted over another one would look
+//! as old as the first.
+
+use serde::{Deserialize, Serialize};
+
+/// Spans kept for one database; beyond it the oldest become one span of unknown owner, which holds and loses nothing.
+const SPANS_MAX: usize = 64;
+
+/// Issuer and subject of a token.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Account {
+    /// `iss`; empty where the token has none.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+}
+
+/// What the app's credential row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// `None`: the token is no JWT, and the guard stays out of it.
+    pub account: Option<Account>,
+    /// When the row was made, ms.
+    pub created_at: i64,
+    /// When its token was last changed, ms.
+    pub updated_at: i64,
+}
+
+/// Whose a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The account that is signed in.
+    Present,
+    /// Another one that is known.
+    Other,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Rows above the previous span's end and up to `up_to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Highest `id`.
+    pub up_to: i64,
+    /// `None`: unknown.
+    pub owner: Option<Account>,
+}
+
+/// What is remembered for one database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The account that was signed in last.
+    pub account: Option<Account>,
+    /// Rising by `up_to`.
+    pub spans: Vec<Span>,
+}
+
+impl Ledger {
+    /// Whose the row `id`, queued at `created_at` (ms), is while `credential` is signed in.
+    pub fn owner(&self, credential: &Credential, id: i64, created_at: i64) -> Owner {
+        let Some(present) = &credential.account else { return Owner::Present };
+        match self.spans.iter().find(|span| id <= span.up_to) {
+            Some(Span { owner: Some(owner), .. }) if owner == present => Owner::Present,
+            Some(Span { owner: Some(_), .. }) => Owner::Other,
+            Some(Span { owner: None, .. }) => Owner::Unknown,
+            None if created_at >= self.since(credential) => Owner::Present,
+            None => Owner::Unknown,
+        }
+    }
+
+    /// Whether every row is certainly the present account's, whatever its age: then nobody needs to look.
+    pub fn is_silent(&self, credential: &Credential) -> bool {
+        credential.account.is_none()
+    }
+
+    /// Whether the account is another one than was seen last: then [`Ledger::seen`] is due before anything is sent.
+    pub fn is_news(&self, credential: &Credential) -> bool {
+        credential.account.is_some() && self.account != credential.account
+    }
+
+    /// The ledger after these rows (`id`, `created_at`; rising by `id`) were seen waiting under `credential`.
+    pub fn seen(&self, credential: &Credential, rows: impl IntoIterator<Item = (i64, i64)>) -> Self {
+        let Some(present) = &credential.account else { return self.clone() };
+        let since = self.since(credential);
+        let known = self.spans.last().map_or(0, |span| span.up_to);
+        let (mut lowest, mut newest, mut unknown) = (None, None, None);
+        for (id, created_at) in rows {
+            lowest = lowest.or(Some(id));
+            newest = Some(id);
+            if id > known && created_at < since {
+                unknown = Some(id);
+            }
+        }
+        let mut spans = self.spans.clone();
+        if let Some(up_to) = unknown {
+            spans.push(Span { up_to, owner: None });
+        }
+        if let Some(up_to) = newest.filter(|id| *id > unknown.unwrap_or(known)) {
+            spans.push(Span { up_to, owner: Some(present.clone()) });
+        }
+        // Spans whose rows are all gone say nothing any more.
+        spans.retain(|span| lowest.is_some_and(|lowest| span.up_to >= lowest));
+        merge(&mut spans);
+        Self { account: credential.account.clone(), spans }
+    }
+
+    /// From when on a row not seen before is the present account's.
+    fn since(&self, credential: &Credential) -> i64 {
+        match &self.account {
+            Some(last) if Some(last) != credential.account.as_ref() => credential.updated_at,
+            _ => credential.created_at,
+        }
+    }
+}
+
+/// Neighbours of one owner become one span.
+fn merge(spans: &mut Vec<Span>) {
+    spans.dedup_by(|later, earlier| {
+        let same = later.owner == earlier.owner;
+        if same {
+            earlier.up_to = later.up_to;
+        }
+        same
+    });
+    if spans.len() > SPANS_MAX {
+        let many = spans.len() - SPANS_MAX;
+        spans.drain(..many);
+        if let Some(first) = spans.first_mut() {
+            first.owner = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(subject: &str) -> Option<Account> {
+        Some(Account { issuer: "https://server".into(), subject: subject.into() })
+    }
+
+    fn credential(subject: &str, created_at: i64, updated_at: i64) -> Credential {
+        Credential { account: account(subject), created_at, updated_at }
+    }
+
+    #[test]
+    fn rows_seen_under_an_account_keep_it_while_another_is_signed_in() {
+        let alice = credential("alice", 10, 10);
+        let bob = credential("bob", 50, 50);
+        let ledger = Ledger::default().seen(&alice, [(1, 20), (2, 30)]);
+        assert_eq!(ledger.owner(&bob, 2, 30), Owner::Other);
+        assert_eq!(ledger.owner(&bob, 3, 40), Owner::Unknown, "queued after alice was seen, before bob came");
+        assert_eq!(ledger.owner(&bob, 4, 60), Owner::Present);
+        let ledger = ledger.seen(&bob, [(1, 20), (2, 30), (3, 40), (4, 60)]);
+        let back = credential("alice", 70, 70);
+        assert_eq!(ledger.owner(&back, 1, 20), Owner::Present);
+        assert_eq!(ledger.owner(&back, 3, 40), Owner::Unknown);
+        assert_eq!(ledger.owner(&back, 4, 60), Owner::Other);
+    }
+
+    #[test]
+    fn a_token_pasted_over_another_one_dates_from_its_change() {
+        let alice = credential("alice", 10, 10);
+        let ledger = Ledger::default().seen(&alice, []);
+        let pasted = credential("bob", 10, 50);
+        assert_eq!(ledger.owner(&pasted, 1, 40), Owner::Unknown);
+        assert_eq!(ledger.owner(&pasted, 2, 50), Owner::Present);
+        // Written down at once, so that bob's being known later does not make the row his.
+        let ledger = ledger.seen(&pasted, [(1, 40)]);
+        assert_eq!(ledger.owner(&pasted, 1, 40), Owner::Unknown);
+    }
+
+    #[test]
+    fn a_refreshed_token_of_the_same_account_changes_nothing() {
+        let ledger = Ledger::default().seen(&credential("alice", 10, 10), [(1, 20)]);
+        let refreshed = credential("alice", 10, 90);
+        assert!(!ledger.is_news(&refreshed));
+        assert_eq!(ledger.owner(&refreshed, 1, 20), Owner::Present);
+        assert_eq!(ledger.owner(&refreshed, 2, 30), Owner::Present);
+    }
+
+    #[test]
+    fn rows_older_than_the_first_credential_the_agent_sees_are_held() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.owner(&credential("bob", 50, 50), 1, 49), Owner::Unknown);
+        assert_eq!(ledger.owner(&credential("bob", 50, 50), 2, 50), Owner::Present);
+    }
+
+    #[test]
+    fn a_token_that_is_no_jwt_is_used_without_the_guard() {
+        let ledger = Ledger::default().seen(&credential("alice", 10, 10), [(1, 20)]);
+        let opaque = Credential { account: None, created_at: 99, updated_at: 99 };
+        assert_eq!(ledger.owner(&opaque, 1, 20), Owner::Present);
+        assert_eq!(ledger.seen(&opaque, [(1, 20)]), ledger);
+        assert!(!ledger.is_news(&opaque));
+    }
+
+    #[test]
+    fn an_emptied_queue_has_no_owner_and_the_account_stays_known() {
+        let alice = credential("alice", 10, 10);
+        let ledger = Ledger::default().seen(&alice, [(1, 20)]).seen(&alice, []);
+        assert_eq!(ledger, Ledger { account: account("alice"), spans: vec![] });
+    }
+
+    #[test]
+    fn spans_are_bounded_and_never_turn_a_held_row_loose() {
+        let mut ledger = Ledger::default();
+        let mut rows = Vec::new();
+        for i in 1..=200 {
+            rows.push((i, i * 10));
+            ledger = ledger.seen(&credential(if i % 2 == 0 { "alice" } else { "bob" }, 0, i * 10), rows.iter().copied());
+        }
+        assert!(ledger.spans.len() <= SPANS_MAX);
+        let alice = credential("alice", 0, 5000);
+        assert!((1..=200).filter(|i| i % 2 == 1).all(|i| ledger.owner(&alice, i, i * 10) != Owner::Present));
+    }
+}

@@ -1,0 +1,491 @@
+//! One pass over one profile's queue: gates, then batches in queue order until the row that was the newest when the
+//! pass began, then quarantined ops whose daily try is due, then the outcome.
+//!
+//! What must always hold: while a batch is on the wire the next one may be read, never sent; nothing is read while a
+//! chore (settle, re-stamp, quarantine) waits, so that a read sees what was decided; every way out goes through
+//! [`Step::Close`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::action::{
+    Action, Answer, Clock, Counts, Event, Pick, Plan, Refusal, Request, Reserve, Rows, Snapshot, StoreError,
+    StoreErrorKind,
+};
+use super::gate;
+use super::memory::{Memory, Uplink};
+use super::suspect::Suspect;
+use crate::op::{Batch, ErrorKind, Failure, Next, Op, Outcome, Reason, SERVER_MAX_OPS};
+
+/// Accepted rows are settled together: at most so many in one transaction (its length is the database's to bound) …
+pub const SETTLE_ROWS: usize = 8192;
+/// … and no later than this after the server's answer.
+pub const SETTLE_AFTER: Duration = Duration::from_secs(1);
+/// Stamps out of order are mended in place; more often than this in one pass and something else rewrites them.
+const MENDS_MAX: u32 = 3;
+
+/// What the user configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// `drain.batch_ops`.
+    pub batch_ops: usize,
+    /// `drain.batch_bytes`.
+    pub batch_bytes: usize,
+    /// `retry.max`: an isolation that proved nothing is not repeated sooner.
+    pub isolate_every: Duration,
+}
+
+/// Where a pass stands.
+#[derive(Debug)]
+pub(super) enum Step {
+    Begin,
+    Device,
+    Stream,
+    /// One op failed alone; is it the op?
+    Suspect(Suspect),
+    /// A quarantined op's daily try.
+    Due(i64),
+    Close,
+    Finish(Box<Outcome>),
+    Over,
+}
+
+/// Rows of which one at least failed; they are tried half by half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Region {
+    /// 500 instead of a refusal.
+    pub(super) broken: bool,
+    /// Its last row.
+    pub(super) end: i64,
+    /// Its rows, as far as known.
+    pub(super) left: usize,
+}
+
+/// A request that is on its way.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) ops: Vec<Op>,
+    pub(super) bytes: usize,
+    /// Where to read again if it failed.
+    pub(super) resume: Place,
+}
+
+/// Where reading stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// The highest row that is dealt with.
+    pub(super) cursor: i64,
+    /// The last stamp that was read; the next has to be above it.
+    pub(super) above: i64,
+}
+
+#[derive(Debug)]
+struct Ending {
+    failure: Option<Failure>,
+    next: Next,
+}
+
+/// The state machine; see the module.
+#[derive(Debug)]
+pub struct Pass {
+    pub(super) rules: Rules,
+    pub(super) memory: Memory,
+    pub(super) uplink: Uplink,
+    pub(super) step: Step,
+    pub(super) device: String,
+    pub(super) place: Place,
+    until: i64,
+    end: bool,
+    pub(super) region: Option<Region>,
+    /// Rows that failed alone with 500 while a later one was accepted.
+    pub(super) suspects: Vec<i64>,
+    /// An op behind a failing one was accepted in this pass: the server lives.
+    pub(super) alive: bool,
+    due: VecDeque<i64>,
+    pub(super) chores: VecDeque<Request>,
+    asked: Option<Request>,
+    /// What is being read was decided before something changed.
+    stale_read: bool,
+    pub(super) wire: Option<Wire>,
+    ahead: Option<(Batch, Place)>,
+    oldest_ack: Option<Duration>,
+    pub(super) sent: u64,
+    ending: Option<Ending>,
+    mends: u32,
+}
+
+impl Pass {
+    /// A pass that begins where `memory` and `uplink` left off.
+    pub fn new(rules: Rules, memory: Memory, uplink: Uplink) -> Self {
+        Self {
+            rules,
+            memory,
+            uplink,
+            step: Step::Begin,
+            device: String::new(),
+            place: Place::default(),
+            until: 0,
+            end: false,
+            region: None,
+            suspects: Vec::new(),
+            alive: false,
+            due: VecDeque::new(),
+            chores: VecDeque::new(),
+            asked: None,
+            stale_read: false,
+            wire: None,
+            ahead: None,
+            oldest_ack: None,
+            sent: 0,
+            ending: None,
+            mends: 0,
+        }
+    }
+
+    /// What the next pass begins with.
+    pub fn into_memory(self) -> (Memory, Uplink) {
+        (self.memory, self.uplink)
+    }
+
+    /// What to do next, if anything: call until `None`. `now` is monotonic.
+    pub fn next(&mut self, now: Duration) -> Option<Action> {
+        if self.asked.is_none()
+            && let Some(chore) = self.chores.pop_front()
+        {
+            return Some(self.ask(chore));
+        }
+        let idle = self.asked.is_none() && self.wire.is_none();
+        if self.ending.is_some() && !matches!(self.step, Step::Close | Step::Finish(_) | Step::Over) {
+            if !idle {
+                return None;
+            }
+            self.step = Step::Close;
+        }
+        match &mut self.step {
+            Step::Stream => self.next_in_stream(now),
+            _ if !idle => None,
+            Step::Begin => Some(self.ask(Request::Begin)),
+            Step::Device => Some(self.ask(Request::EnsureDevice)),
+            Step::Suspect(_) => self.next_for_suspect(now),
+            Step::Due(_) if self.ahead.is_some() => self.take_ahead(),
+            Step::Due(id) => {
+                let plan = Plan { after: *id - 1, until: *id, ..single(&self.rules, Pick::Quarantined) };
+                Some(self.ask(Request::Read(plan)))
+            }
+            Step::Close => Some(self.settle_some().unwrap_or_else(|| self.ask(Request::Close))),
+            Step::Finish(outcome) => {
+                let outcome = (**outcome).clone();
+                self.step = Step::Over;
+                Some(Action::Finish(outcome))
+            }
+            Step::Over => None,
+        }
+    }
+
+    /// When [`Event::Tick`] is due at the latest, on the clock of [`Pass::next`].
+    pub fn deadline(&self) -> Option<Duration> {
+        self.oldest_ack.map(|at| at + SETTLE_AFTER)
+    }
+
+    /// Takes note of what happened at `now`.
+    pub fn on(&mut self, event: Event, now: Duration) {
+        match event {
+            Event::Stored(result) => {
+                let asked = self.asked.take();
+                match (asked, result) {
+                    (Some(asked), Ok(answer)) => self.stored(&asked, answer, now),
+                    (Some(asked), Err(error)) => self.not_stored(&asked, error),
+                    (None, _) => {}
+                }
+            }
+            Event::Replied(reply) => self.replied(reply, now),
+            Event::Tick => {}
+            Event::Stop => self.end(None, Next::WhenWoken),
+        }
+    }
+
+    pub(super) fn ask(&mut self, request: Request) -> Action {
+        self.asked = Some(request.clone());
+        Action::Store(request)
+    }
+
+    /// Puts a request on the wire.
+    pub(super) fn send(&mut self, batch: Batch, resume: Place) -> Action {
+        self.wire = Some(Wire { ops: batch.ops.clone(), bytes: batch.body.len(), resume });
+        Action::Send(batch)
+    }
+
+    fn next_in_stream(&mut self, now: Duration) -> Option<Action> {
+        if self.wire.is_none()
+            && let Some((batch, resume)) = self.ahead.take()
+        {
+            return Some(self.send(batch, resume));
+        }
+        if self.asked.is_some() {
+            return None;
+        }
+        let alone_on_the_way = self.wire.is_none() || self.region.is_none();
+        if !self.end && self.ahead.is_none() && alone_on_the_way {
+            let plan = self.plan();
+            return Some(self.ask(Request::Read(plan)));
+        }
+        let late = self.oldest_ack.is_some_and(|at| now >= at + SETTLE_AFTER);
+        if late || self.memory.acked.len() >= SETTLE_ROWS {
+            return self.settle_some();
+        }
+        if self.end && self.wire.is_none() {
+            self.step = self.due.pop_front().map_or(Step::Close, Step::Due);
+            return self.next(now);
+        }
+        None
+    }
+
+    fn plan(&self) -> Plan {
+        let (until, max_ops) = match self.region {
+            Some(region) => (region.end.min(self.until), (region.left / 2).max(1)),
+            None => (self.until, self.rules.batch_ops.clamp(1, SERVER_MAX_OPS)),
+        };
+        Plan {
+            after: self.place.cursor,
+            until,
+            max_ops,
+            max_bytes: self.uplink.bytes.min(self.rules.batch_bytes),
+            pick: Pick::First,
+            alone: self.suspects.clone(),
+            above: Some(self.place.above),
+        }
+    }
+
+    fn settle_some(&mut self) -> Option<Action> {
+        let some = self.memory.acked.len().min(SETTLE_ROWS);
+        (some > 0).then(|| {
+            let acks = self.memory.acked[..some].to_vec();
+            self.ask(Request::Settle(acks))
+        })
+    }
+
+    /// Rows accepted so far leave the queue before anything is read behind them.
+    pub(super) fn settle_all_first(&mut self) {
+        for acks in self.memory.acked.chunks(SETTLE_ROWS) {
+            self.chores.push_back(Request::Settle(acks.to_vec()));
+        }
+    }
+
+    fn stored(&mut self, asked: &Request, answer: Answer, now: Duration) {
+        match answer {
+            Answer::Begun(snapshot) => self.begun(snapshot),
+            Answer::DeviceReady(device) => {
+                self.device = device;
+                self.step = Step::Stream;
+            }
+            Answer::Rows(_) if std::mem::take(&mut self.stale_read) => {}
+            Answer::Rows(rows) => self.rows(rows, now),
+            Answer::AccountChanged => self.end(None, Next::Now),
+            Answer::Reserved(block) | Answer::Assigned(block) => {
+                if let Some(block) = block {
+                    self.chores.push_front(Request::Assign(block));
+                }
+            }
+            Answer::Closed(counts) => self.closed(counts),
+            Answer::Done => {
+                if let Request::Settle(acks) = asked {
+                    self.memory.acked.drain(..acks.len().min(self.memory.acked.len()));
+                    self.oldest_ack = (!self.memory.acked.is_empty()).then_some(now);
+                }
+            }
+        }
+    }
+
+    fn begun(&mut self, snapshot: Snapshot) {
+        if self.memory.file != snapshot.file {
+            self.memory = Memory { file: snapshot.file, ..Memory::default() };
+        }
+        if let Some(reason) = gate::shut(&snapshot) {
+            self.step = Step::Finish(Box::new(Outcome::skipped(reason)));
+            return;
+        }
+        self.until = snapshot.newest.unwrap_or(0);
+        self.due = snapshot.due.into();
+        self.settle_all_first();
+        self.step = match (snapshot.newest, snapshot.device) {
+            (None, _) => Step::Close,
+            (Some(_), None) => Step::Device,
+            (Some(_), Some(device)) => {
+                self.device = device;
+                Step::Stream
+            }
+        };
+    }
+
+    fn rows(&mut self, rows: Rows, now: Duration) {
+        if !rows.sick.is_empty() {
+            self.chores.push_back(Request::Quarantine(rows.sick));
+        }
+        match self.step {
+            Step::Suspect(_) => return self.rows_for_suspect(rows.batch, now),
+            Step::Due(_) if rows.batch.ops.is_empty() => return self.next_due(),
+            Step::Due(_) => {
+                self.ahead = Some((rows.batch, self.place));
+                return;
+            }
+            _ => {}
+        }
+        let resume = self.place;
+        self.place.cursor = self.place.cursor.max(rows.cursor);
+        if self.region.is_some() {
+            // The region's end is not the pass's.
+            if rows.end && rows.batch.ops.is_empty() {
+                self.region = None;
+            }
+        } else {
+            self.end = rows.end;
+        }
+        if let Some(last) = rows.batch.ops.last() {
+            self.place.above = last.stamp;
+            self.ahead = Some((rows.batch, resume));
+        }
+        if let Some(from) = rows.disorder {
+            self.mend(from);
+        }
+    }
+
+    /// Stamps in the queue itself do not rise: fresh ones from there on, before they are sent.
+    fn mend(&mut self, from: i64) {
+        self.mends += 1;
+        if self.mends > MENDS_MAX {
+            self.fail(ErrorKind::Clock, "the queue's stamps keep falling: something else rewrites them", Next::LocalBackOff);
+        } else {
+            let clock = Clock::Lamport;
+            self.chores.push_back(Request::Reserve(Reserve { clock, from, alone: false, floor: 0, step: 0, words: None }));
+        }
+    }
+
+    fn closed(&mut self, counts: Counts) {
+        let ending = self.ending.take().unwrap_or(Ending { failure: None, next: Next::WhenWoken });
+        let only_held = ending.failure.is_none() && self.sent == 0 && counts.remaining == 0 && counts.held > 0;
+        self.finish(only_held.then_some(Reason::Held), ending, counts);
+    }
+
+    fn finish(&mut self, skipped: Option<Reason>, ending: Ending, counts: Counts) {
+        self.step = Step::Finish(Box::new(Outcome {
+            skipped,
+            sent: self.sent,
+            remaining: counts.remaining,
+            quarantined: counts.quarantined,
+            held: counts.held,
+            error: ending.failure,
+            next: ending.next,
+        }));
+    }
+
+    fn not_stored(&mut self, asked: &Request, error: StoreError) {
+        self.stale_read = false;
+        if error.kind == StoreErrorKind::Gone {
+            // Another file: what was accepted from the old one has no row here.
+            self.memory = Memory::default();
+            self.oldest_ack = None;
+        }
+        let kind = match error.kind {
+            StoreErrorKind::ClockExhausted => ErrorKind::Clock,
+            StoreErrorKind::Gone | StoreErrorKind::Failed => ErrorKind::Database,
+        };
+        let failure = Failure::new(kind, error.message);
+        match asked {
+            Request::Begin => {
+                let ending = Ending { failure: Some(failure), next: Next::LocalBackOff };
+                self.finish(Some(Reason::Unavailable), ending, Counts::default());
+            }
+            // The failure that is being marked is the one to report.
+            Request::Mark { .. } => {}
+            Request::Close => self.finish_uncounted(failure),
+            Request::Settle(_) if matches!(self.step, Step::Close) => self.finish_uncounted(failure),
+            _ => {
+                self.chores.clear();
+                self.end(Some(failure), Next::LocalBackOff);
+            }
+        }
+    }
+
+    /// The files do not even say what is left; something is.
+    fn finish_uncounted(&mut self, failure: Failure) {
+        let ending = self.ending.take().filter(|ending| ending.failure.is_some());
+        let ending = ending.unwrap_or(Ending { failure: Some(failure), next: Next::LocalBackOff });
+        let remaining = u64::try_from(self.memory.acked.len()).unwrap_or(u64::MAX).max(1);
+        self.finish(None, ending, Counts { remaining, ..Counts::default() });
+    }
+
+    /// Ends the pass as soon as both lanes are idle. The first reason is the one that is told.
+    pub(super) fn end(&mut self, failure: Option<Failure>, next: Next) {
+        self.ahead = None;
+        if self.ending.as_ref().is_none_or(|ending| ending.failure.is_none() && failure.is_some()) {
+            self.ending = Some(Ending { failure, next });
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: ErrorKind, message: impl Into<String>, next: Next) {
+        self.end(Some(Failure::new(kind, message)), next);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Forgets what was read ahead and reads again from `place`.
+    pub(super) fn rewind(&mut self, place: Place) {
+        self.ahead = None;
+        self.place = place;
+        self.end = false;
+        // What is being read at this moment was decided before.
+        self.stale_read = matches!(self.asked, Some(Request::Read(_)));
+    }
+
+    /// Takes note of rows the server named.
+    pub(super) fn acknowledge<'a>(&mut self, ops: impl Iterator<Item = &'a Op>, now: Duration) -> usize {
+        let before = self.memory.acked.len();
+        self.memory.acked.extend(ops.map(Into::into));
+        let named = self.memory.acked.len() - before;
+        if named > 0 {
+            self.sent += named as u64;
+            self.oldest_ack.get_or_insert(now);
+        }
+        named
+    }
+
+    /// Sends the batch that was read for a step of its own.
+    pub(super) fn take_ahead(&mut self) -> Option<Action> {
+        let (batch, resume) = self.ahead.take()?;
+        Some(self.send(batch, resume))
+    }
+
+    pub(super) fn hold_ahead(&mut self, batch: Batch) {
+        self.ahead = Some((batch, self.place));
+    }
+
+    /// On to the next quarantined op whose try is due.
+    pub(super) fn next_due(&mut self) {
+        self.step = self.due.pop_front().map_or(Step::Close, Step::Due);
+    }
+
+    /// The op is refused, with proof: on with what is behind it.
+    pub(super) fn quarantine(&mut self, op: &Op, words: String) {
+        let refusal = Refusal { id: op.id, operation_id: op.operation_id.clone(), words };
+        self.chores.push_back(Request::Quarantine(vec![refusal]));
+        self.pass_over(op.id, 1);
+    }
+
+    /// Rows up to `id` are dealt with; `count` of the region's are.
+    pub(super) fn pass_over(&mut self, id: i64, count: usize) {
+        self.place.cursor = self.place.cursor.max(id);
+        self.region = self.region.and_then(|region| {
+            let left = region.left.saturating_sub(count);
+            (left > 0 && id < region.end).then_some(Region { left, ..region })
+        });
+        self.step = Step::Stream;
+    }
+}
+
+/// A plan for one row; `after` and `until` are the caller's to narrow.
+pub(super) fn single(rules: &Rules, pick: Pick) -> Plan {
+    let max_bytes = rules.batch_bytes;
+    Plan { after: 0, until: i64::MAX, max_ops: 1, max_bytes, pick, alone: Vec::new(), above: None }
+}
