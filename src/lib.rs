@@ -2,4 +2,5 @@
 
 pub mod drain;
 pub mod op;
+pub mod push;
 pub mod token;
