@@ -1,4 +1,8 @@
 //! Delivers the operations the WaveFlow desktop app has queued to the user's waveflow-server.
 
+pub mod app;
+pub mod config;
+pub mod exit;
+pub mod log;
 pub mod op;
 pub mod token;
