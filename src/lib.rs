@@ -3,6 +3,8 @@
 pub mod app;
 pub mod config;
 pub mod exit;
+pub mod lock;
 pub mod log;
 pub mod op;
+pub mod state;
 pub mod token;
