@@ -1,6 +1,7 @@
 //! Delivers the operations the WaveFlow desktop app has queued to the user's waveflow-server.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod lock;
