@@ -1,6 +1,13 @@
-//! Delivers the operations the WaveFlow desktop app has queued to the user's waveflow-server.
+//! Delivers the operations the `WaveFlow` desktop app has queued to the user's waveflow-server.
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod drain;
+pub mod exit;
+pub mod lock;
+pub mod log;
 pub mod op;
 pub mod push;
+pub mod state;
 pub mod token;

@@ -1,3 +1,13 @@
 //! The binary: arguments, logging, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use waveflow_sync_agent::cli;
+use waveflow_sync_agent::config::Environment;
+use waveflow_sync_agent::exit::Exit;
+
+fn main() -> ExitCode {
+    // A panic is our bug and has its own code; what it was about is on stderr by then.
+    let exit = std::panic::catch_unwind(|| cli::run(std::env::args_os(), &Environment::of_process()));
+    exit.unwrap_or(Exit::Bug).into()
+}

@@ -1,0 +1,217 @@
+//! The command line: one file for each command, and the definition they are parsed by.
+//!
+//! What must always hold: stdout carries the answer and nothing else (with `--json` exactly one document), stderr
+//! carries the rest; a command that is not built yet is not in the definition.
+
+mod check_config;
+mod once;
+pub mod outcome;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use crate::config::values::Choice;
+use crate::config::{self, Environment, Flags};
+use crate::exit::Exit;
+use crate::log;
+
+/// Delivers what the `WaveFlow` desktop app has queued to your waveflow-server.
+#[derive(Debug, Parser)]
+#[command(name = "waveflow-sync-agent", version, about, subcommand_required = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that may stand before or behind every command.
+#[derive(Debug, Args)]
+struct Global {
+    /// Read this configuration file.
+    #[arg(long, global = true, value_name = "FILE", value_parser = path_parser())]
+    config: Option<PathBuf>,
+    /// The desktop app's data directory.
+    #[arg(long, global = true, value_name = "DIR", value_parser = path_parser())]
+    data_dir: Option<PathBuf>,
+    /// The agent's control socket.
+    #[arg(long, global = true, value_name = "PATH", value_parser = path_parser())]
+    socket: Option<PathBuf>,
+    /// Answer with one JSON document on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How much to log.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = words::<log::Level>())]
+    log_level: Option<String>,
+    /// How to log.
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = words::<log::Format>())]
+    log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send what is queued without a daemon, then print the outcome.
+    Once {
+        /// How long to go on trying while something is left to send; 0 is a single pass.
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
+        wait: Duration,
+    },
+    /// Read the configuration and print what is in force.
+    CheckConfig,
+}
+
+/// A path that is at least something.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| if path.as_os_str().is_empty() { Err("it is empty") } else { Ok(path) })
+}
+
+fn words<T: Choice>() -> PossibleValuesParser {
+    PossibleValuesParser::new(T::ALL.iter().map(|(name, _)| *name))
+}
+
+/// Whoever wants to wait longer wants the daemon.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A duration with a unit; 0 needs none.
+fn wait(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        _ if text == "0" => Ok(Duration::ZERO),
+        Ok(wait) if wait <= WAIT_MAX => Ok(wait),
+        _ => Err("allowed: 0, or a time up to 1day, as in 30s".to_owned()),
+    }
+}
+
+/// Parses the command line, runs the command, and says how to end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, env: &Environment) -> Exit {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.run(env),
+        Err(error) => {
+            // To stdout if it was asked for, else to stderr; with nobody there to read it, nothing is lost.
+            let _ = error.print();
+            Exit::of_command_line(&error)
+        }
+    }
+}
+
+impl Cli {
+    fn run(self, env: &Environment) -> Exit {
+        let json = self.global.json;
+        let loaded = match config::load(&self.global.into(), env) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                complain(&error.to_string(), "wrong_configuration", json);
+                return Exit::Config;
+            }
+        };
+        log::start(loaded.config.log.level, loaded.config.log.format, env);
+        match self.command {
+            Command::CheckConfig => check_config::run(&loaded, env, json),
+            Command::Once { wait } => once::run(loaded.config, wait, json),
+        }
+    }
+}
+
+impl From<Global> for Flags {
+    fn from(global: Global) -> Self {
+        let Global { config, data_dir, socket, json: _, log_level, log_format } = global;
+        Self { config, data_dir, socket, log_level, log_format }
+    }
+}
+
+/// Prints the answer. A reader who left early has what it wanted; any other failure to write turns `exit` into
+/// [`Exit::TryLater`].
+fn answer(text: &str, exit: Exit) -> Exit {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write the answer: {error}"), "", false);
+            Exit::TryLater
+        }
+        _ => exit,
+    }
+}
+
+/// Says what went wrong: for people on stderr, and where JSON was asked for as its one document.
+fn complain(message: &str, code: &str, json: bool) {
+    if json {
+        answer(&json!({"error": {"code": code, "message": message}}).to_string(), Exit::Done);
+    } else {
+        // Nowhere is left to tell that stderr is gone.
+        let _ = writeln!(io::stderr(), "waveflow-sync-agent: {message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, Exit> {
+        let all = ["waveflow-sync-agent"].iter().chain(arguments);
+        Cli::try_parse_from(all).map_err(|error| Exit::of_command_line(&error))
+    }
+
+    fn waits(arguments: &[&str]) -> Duration {
+        match parse(arguments).unwrap().command {
+            Command::Once { wait } => wait,
+            Command::CheckConfig => panic!("not once"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_or_behind_the_command() {
+        for arguments in [
+            ["--json", "--data-dir", "d", "--log-level", "debug", "check-config"],
+            ["check-config", "--json", "--data-dir", "d", "--log-level", "debug"],
+        ] {
+            let cli = parse(&arguments).unwrap();
+            assert!(cli.global.json);
+            let flags = Flags::from(cli.global);
+            assert_eq!(flags.data_dir, Some("d".into()));
+            assert_eq!(flags.log_level.as_deref(), Some("debug"));
+        }
+    }
+
+    #[test]
+    fn a_wait_has_a_unit_unless_it_is_none() {
+        assert_eq!(waits(&["once"]), Duration::from_secs(30));
+        assert_eq!(waits(&["once", "--wait", "0"]), Duration::ZERO);
+        assert_eq!(waits(&["once", "--wait", "0s"]), Duration::ZERO);
+        assert_eq!(waits(&["once", "--wait=1m 5s"]), Duration::from_secs(65));
+        for wrong in ["30", "", "-1s", "25h", "soon"] {
+            assert_eq!(parse(&["once", &format!("--wait={wrong}")]).unwrap_err(), Exit::Usage, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_64_and_help_is_no_failure() {
+        for wrong in [&[][..], &["fly"], &["help"], &["--colour"], &["once", "x"], &["--socket=", "once"]] {
+            assert_eq!(parse(wrong).unwrap_err(), Exit::Usage, "{wrong:?}");
+        }
+        assert_eq!(parse(&["--log-level", "loud", "once"]).unwrap_err(), Exit::Usage);
+        for asked in [&["--help"][..], &["--version"], &["once", "--help"]] {
+            assert_eq!(parse(asked).unwrap_err(), Exit::Done, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_not_built_yet_is_absent() {
+        let help = Cli::command().render_long_help().to_string();
+        for absent in ["run", "drain", "status", "queue", "pause", "resume", "metrics", "doctor", "service"] {
+            assert_eq!(parse(&[absent]).unwrap_err(), Exit::Usage, "{absent}");
+            assert!(!help.lines().any(|line| line.trim_start().starts_with(absent)), "{absent}");
+        }
+    }
+}

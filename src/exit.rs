@@ -1,0 +1,56 @@
+//! How the process ends: the codes service files and scripts rely on (sysexits).
+//!
+//! What must always hold: a number here never changes its meaning.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+/// The exit codes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is done, or what is left is skipped, quarantined or held.
+    Done = 0,
+    /// Wrong usage: no such command or flag.
+    Usage = 64,
+    /// No daemon behind the socket.
+    NoDaemon = 69,
+    /// Our bug.
+    Bug = 70,
+    /// Ops remain, another agent holds the lock, or the output could not be written: try later.
+    TryLater = 75,
+    /// Not permitted: something belongs to somebody else.
+    NotPermitted = 77,
+    /// Wrong configuration.
+    Config = 78,
+}
+
+impl Exit {
+    /// How to end after the command line was not run. Help and version were asked for and are no failure, except help
+    /// that is shown because the command is missing.
+    pub fn of_command_line(error: &clap::Error) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Done,
+            _ => Self::Usage,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_the_interfaces() {
+        let all =
+            [Exit::Done, Exit::Usage, Exit::NoDaemon, Exit::Bug, Exit::TryLater, Exit::NotPermitted, Exit::Config];
+        assert_eq!(all.map(|exit| exit as u8), [0, 64, 69, 70, 75, 77, 78]);
+    }
+}

@@ -1,0 +1,215 @@
+//! One agent for each of the app's data directories: an exclusive `flock` on the directory itself.
+//!
+//! What must always hold: the lock is on the *directory's* descriptor, never on a file in it (closing a descriptor on a
+//! database file drops the process's POSIX locks; contract, section 5); nothing is written to the app's directory for
+//! it; and it ends with the process, however that ends.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::exit::Exit;
+
+/// Holds the lock until it is dropped.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    directory: PathBuf,
+    descriptor: OwnedFd,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{} is already served by {}", directory.display(), holder_words(holder.as_ref()))]
+    Held {
+        /// The directory.
+        directory: PathBuf,
+        /// Who has it, where the system tells.
+        holder: Option<Holder>,
+    },
+    /// The directory cannot be opened or locked.
+    #[error("cannot lock {}: {source}", directory.display())]
+    Unusable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// How a process ends that needs the lock.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+            Self::Held { .. } | Self::Unusable { .. } => Exit::TryLater,
+        }
+    }
+}
+
+/// The process that has the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name, if it could be read.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} (process {})", self.pid),
+            None => write!(f, "process {}", self.pid),
+        }
+    }
+}
+
+fn holder_words(holder: Option<&Holder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), Holder::to_string)
+}
+
+impl DirectoryLock {
+    /// Takes the lock, or says at once why not.
+    pub fn acquire(directory: &Path) -> Result<Self, LockError> {
+        let unusable =
+            |error: rustix::io::Errno| LockError::Unusable { directory: directory.to_owned(), source: error.into() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(directory, flags, Mode::empty()).map_err(unusable)?;
+        match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { directory: directory.to_owned(), descriptor }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(LockError::Held { directory: directory.to_owned(), holder: holder(&descriptor) })
+            }
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
+    /// Whether the path still leads to what was locked. It does not after the app's reset, which removes the whole
+    /// directory, and then another agent may lock the new one: ask before each pass.
+    pub fn still_same(&self) -> bool {
+        match (rustix::fs::stat(&self.directory), rustix::fs::fstat(&self.descriptor)) {
+            (Ok(path), Ok(locked)) => path.st_dev == locked.st_dev && path.st_ino == locked.st_ino,
+            _ => false,
+        }
+    }
+
+    /// The directory, as it was given.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Enough for some ten thousand locks; who holds ours is a courtesy, not worth more memory.
+#[cfg(target_os = "linux")]
+const LOCKS_LIMIT: u64 = 1024 * 1024;
+
+#[cfg(target_os = "linux")]
+fn holder(descriptor: &OwnedFd) -> Option<Holder> {
+    use std::io::Read;
+    let inode = rustix::fs::fstat(descriptor).ok()?.st_ino;
+    let mut locks = String::new();
+    std::fs::File::open("/proc/locks").ok()?.take(LOCKS_LIMIT).read_to_string(&mut locks).ok()?;
+    let pid = holder_pid(&locks, inode)?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    Some(Holder { pid, name: name.map(|name| name.trim_end().to_owned()) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder(_: &OwnedFd) -> Option<Holder> {
+    None
+}
+
+/// The process with an exclusive `flock` on this inode, from the text of `/proc/locks`. By the inode alone: the device
+/// shown there is the file system's, which on btrfs is not the one `stat` shows.
+#[cfg(any(target_os = "linux", test))]
+fn holder_pid(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        // `7: FLOCK  ADVISORY  WRITE 7533 fe:00:10027017 0 EOF`; one who waits has `->` behind the number.
+        let mut words = line.split_whitespace().skip(1);
+        let is_ours = words.next()? == "FLOCK" && words.nth(1)? == "WRITE";
+        let pid = words.next()?;
+        let place = words.next()?.rsplit(':').next()?;
+        // A process of another PID namespace is shown as 0 or -1.
+        (is_ours && place.parse() == Ok(inode)).then(|| pid.parse().ok().filter(|pid| *pid > 0))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_one_is_told_who_holds_it_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirectoryLock::acquire(dir.path()).unwrap();
+        let error = DirectoryLock::acquire(dir.path()).unwrap_err();
+        assert_eq!(error.exit(), Exit::TryLater);
+        let LockError::Held { holder, .. } = &error else { panic!("{error}") };
+        if cfg!(target_os = "linux") {
+            let holder = holder.as_ref().unwrap();
+            assert_eq!(holder.pid, std::process::id());
+            assert!(error.to_string().ends_with(&format!(" (process {})", holder.pid)), "{error}");
+        }
+        drop(first);
+        DirectoryLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("data"), dir.path().join("aside"));
+        std::fs::create_dir(&path).unwrap();
+        let lock = DirectoryLock::acquire(&path).unwrap();
+        assert!(lock.still_same());
+        std::fs::rename(&path, &aside).unwrap();
+        assert!(!lock.still_same());
+        std::fs::create_dir(&path).unwrap();
+        assert!(!lock.still_same());
+        DirectoryLock::acquire(&path).unwrap();
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(lock.still_same());
+    }
+
+    #[test]
+    fn nothing_is_left_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DirectoryLock::acquire(dir.path()).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_a_directory_can_be_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("app.db");
+        std::fs::write(&file, "").unwrap();
+        for path in [&file, &dir.path().join("absent")] {
+            let error = DirectoryLock::acquire(path).unwrap_err();
+            assert!(matches!(error, LockError::Unusable { .. }), "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_holder_is_read_from_the_systems_list() {
+        let locks = "\
+1: POSIX  ADVISORY  WRITE 11 fe:00:500 0 EOF
+2: FLOCK  ADVISORY  READ  22 fe:00:500 0 EOF
+3: FLOCK  ADVISORY  WRITE 33 fe:00:5001 0 EOF
+4: FLOCK  ADVISORY  WRITE 44 fe:00:500 0 EOF
+4: -> FLOCK  ADVISORY  WRITE 55 fe:00:600 0 EOF
+5: FLOCK  ADVISORY  WRITE 0 00:2a:700 0 EOF
+6: cut
+";
+        assert_eq!(holder_pid(locks, 500), Some(44));
+        assert_eq!(holder_pid(locks, 5001), Some(33));
+        for nobody in [600, 700, 1] {
+            assert_eq!(holder_pid(locks, nobody), None, "{nobody}");
+        }
+    }
+}

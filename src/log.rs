@@ -1,0 +1,164 @@
+//! Logging: events for people as text, for programs as JSON, always on stderr (stdout belongs to the answer).
+//!
+//! What must always hold: our own events obey the level; what libraries say is shown from `warn` up at the most, since
+//! a library's debug output may quote a request.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+
+use crate::config::Environment;
+use crate::config::values::Choice;
+
+/// The target of all our own events begins with this.
+const OURS: &str = env!("CARGO_CRATE_NAME");
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What stopped something.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happened.
+    Info,
+    /// Why it happened.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl Choice for Level {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+/// How it is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Choice for Format {
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl From<Level> for LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::ERROR,
+            Level::Warn => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+            Level::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// Starts logging to stderr, for the rest of the process. Where somebody else already did, theirs stays.
+pub fn start(level: Level, format: Format, env: &Environment) {
+    let colour = is_coloured(io::stderr().is_terminal(), env);
+    // The only error is that there is a subscriber already, and then there is logging.
+    let _ = tracing::subscriber::set_global_default(subscriber(level, format, colour, io::stderr));
+}
+
+/// <https://no-color.org>: set and not empty means no colour.
+fn is_coloured(terminal: bool, env: &Environment) -> bool {
+    terminal && env.get("NO_COLOR").is_none()
+}
+
+fn subscriber<W>(level: Level, format: Format, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let others = Level::Warn.min(level);
+    let filter = Targets::new().with_default(LevelFilter::from(others)).with_target(OURS, LevelFilter::from(level));
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Text => {
+            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour).with_filter(filter).boxed()
+        }
+        Format::Json => {
+            tracing_subscriber::fmt::layer().with_writer(writer).json().flatten_event(true).with_filter(filter).boxed()
+        }
+    };
+    Registry::default().with(layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::Platform;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, format: Format, colour: bool) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        tracing::subscriber::with_default(subscriber(level, format, colour, move || writer.clone()), || {
+            tracing::info!(profile = 1, "ours at info");
+            tracing::debug!("ours at debug");
+            tracing::info!(target: "hyper", "theirs at info");
+            tracing::warn!(target: "hyper", "theirs at warn");
+            tracing::error!(target: "hyper", "theirs at error");
+        });
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_level_is_for_our_own_events_and_libraries_are_quiet() {
+        for (level, expected) in [
+            (Level::Error, vec!["theirs at error"]),
+            (Level::Info, vec!["ours at info", "theirs at warn", "theirs at error"]),
+            (Level::Trace, vec!["ours at info", "ours at debug", "theirs at warn", "theirs at error"]),
+        ] {
+            let text = logged(level, Format::Text, false);
+            assert_eq!(text.lines().count(), expected.len(), "{level:?}: {text}");
+            assert!(text.lines().zip(expected).all(|(line, end)| line.contains(end)), "{level:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = logged(Level::Info, Format::Json, false);
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!((&first["message"], &first["profile"]), (&"ours at info".into(), &1.into()));
+    }
+
+    #[test]
+    fn colour_is_for_terminals_of_people_who_did_not_say_no() {
+        assert!(!logged(Level::Info, Format::Text, false).contains('\u{1b}'));
+        assert!(logged(Level::Info, Format::Text, true).contains('\u{1b}'));
+        let env = |value| Environment::new(Platform::Linux, Path::new("/"), [("NO_COLOR", value)]);
+        assert!(is_coloured(true, &env("")));
+        assert!(!is_coloured(true, &env("1")));
+        assert!(!is_coloured(false, &env("")));
+    }
+}
