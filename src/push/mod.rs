@@ -5,6 +5,11 @@
 //! Everything that comes from outside is bounded in bytes and in time, and no sentence made here holds the token or
 //! what the user wrote.
 //!
-//! Reading order: [`wire`] (what is sent).
+//! Reading order: [`wire`] (what is sent), [`target`] (where to), [`proxy`] (which way), `connect` and `tls` (how to get
+//! there), [`client`] (one exchange), `reply` and `words` (what came back).
 
+pub mod proxy;
+mod reply;
+pub mod target;
 pub mod wire;
+mod words;
