@@ -158,8 +158,25 @@ async fn an_early_answer_of_a_server_that_stops_reading_counts() {
         say(&mut stream, &answer("401 Unauthorized", "")).await;
         stream
     };
-    let (reply, _open) = join!(push_bytes(&mut client, large()), server);
+    let (reply, mut stream) = join!(push_bytes(&mut client, large()), server);
     assert_eq!(status(reply).0, 401);
+    // The client lives on, and has closed the connection, since nothing can follow on it. How that looks from here
+    // (an end or a reset) is the kernel's choice; that it ends is what counts.
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    assert_eq!(client.plain_warning(), None);
+}
+
+#[tokio::test]
+async fn a_request_nobody_wants_to_read_is_told_as_cut_off() {
+    let (listener, mut client) = plain_client(patient()).await;
+    let server = async {
+        let mut stream = accept(&listener).await;
+        stream.read_exact(&mut vec![0; 10_000]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream
+    };
+    let (reply, _open) = join!(push_bytes(&mut client, large()), server);
+    assert_eq!(failed(reply).0, FailedKind::Sending);
 }
 
 #[tokio::test]
