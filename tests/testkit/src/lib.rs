@@ -1,1 +1,9 @@
-//! x
+//! A made-up WaveFlow app and a reference waveflow-server, for the agent's tests.
+
+pub mod data_dir;
+mod error;
+pub mod ops;
+pub mod time;
+pub mod token;
+
+pub use error::{Error, Result};
