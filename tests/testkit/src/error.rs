@@ -23,7 +23,7 @@ pub enum Error {
     Other(String),
 }
 
-/// SQLite's extended code of `SQLITE_BUSY_SNAPSHOT`: somebody else committed between our read and our write.
+/// The extended code of `SQLITE_BUSY_SNAPSHOT`: somebody else committed between our read and our write.
 const BUSY_SNAPSHOT: i32 = 517;
 
 impl Error {

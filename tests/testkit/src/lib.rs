@@ -1,8 +1,9 @@
-//! A made-up WaveFlow app and a reference waveflow-server, for the agent's tests.
+//! A made-up desktop app and a reference waveflow-server, for the agent's tests.
 
 pub mod data_dir;
 mod error;
 pub mod ops;
+pub mod server;
 pub mod time;
 pub mod token;
 
