@@ -2,8 +2,10 @@
 
 pub mod data_dir;
 mod error;
+pub mod http;
 pub mod ops;
 pub mod server;
+mod sync;
 pub mod time;
 pub mod token;
 

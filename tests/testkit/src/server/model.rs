@@ -214,7 +214,7 @@ impl Model {
         None
     }
 
-    fn push(&mut self, user: &str, body: &[u8], now_ms: i64) -> Answer {
+    pub(super) fn push(&mut self, user: &str, body: &[u8], now_ms: i64) -> Answer {
         let batch = match wire::read(self.version, body) {
             Ok(batch) => batch,
             Err(answer) => return answer,

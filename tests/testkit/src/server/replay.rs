@@ -1,9 +1,12 @@
 //! The 143 answers of the two real servers, given again: by the model alone, and over sockets.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::*;
+use crate::http::Client;
 use crate::token;
 
 #[derive(Deserialize)]
@@ -85,6 +88,21 @@ fn the_model_gives_the_answers_of_the_real_servers() {
         });
         line.compare(answer.status, answer.content_type, &answer.body);
     }
+}
+
+#[test]
+fn the_listener_gives_them_too() {
+    let limit = Duration::from_secs(10);
+    let (first, later) = (Server::start(Version::First).unwrap(), Server::start(Version::Later).unwrap());
+    let mut clients = [&first, &later].map(|server| Client::new(&server.url(), limit).unwrap());
+    for line in lines() {
+        let client = &mut clients[usize::from(line.version() == Version::Later)];
+        let (token, content_type) = (line.token(), line.content_type.as_deref());
+        let answer =
+            client.request(&line.method, &line.path, token.as_deref(), content_type, line.body.as_bytes()).unwrap();
+        line.compare(answer.status, answer.content_type.as_deref(), &answer.body);
+    }
+    assert_eq!(first.stats().connections + later.stats().connections, 2, "every answer left its connection usable");
 }
 
 #[test]
