@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use rusqlite::types::Value;
+
 use super::*;
 use crate::ops::{Mix, NewOp};
 
@@ -31,7 +33,6 @@ fn a_new_install_has_no_server_and_no_device_id() {
 fn files_are_opened_as_the_app_opens_them() {
     let (_temporary, dir, profile) = install(Generation::One);
     let ask = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, Value>(0)).unwrap();
-    use rusqlite::types::Value;
     let (data, app) = (profile.open().unwrap(), dir.app_db().unwrap());
     for (db, synchronous) in [(data.connection(), 1), (&app, 2)] {
         assert_eq!(ask(db, "PRAGMA journal_mode"), Value::Text("wal".into()));

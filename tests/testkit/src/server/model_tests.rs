@@ -42,7 +42,12 @@ fn a_whole_mixture_is_stored_in_order_and_applied() {
         assert!(
             stored.iter().zip(1..).all(|(row, seq)| row.seq == seq && row.lamport_ts == i64::try_from(seq).unwrap())
         );
-        assert!(stored.iter().zip(&sent).all(|(row, sent)| row.raw == sent.to_string()));
+        assert!(
+            stored
+                .iter()
+                .zip(&sent)
+                .all(|(row, sent)| Value::String(row.raw.clone()) == Value::String(sent.to_string()))
+        );
         assert!(stored.iter().all(|row| row.applied == (version == Version::Later)));
         assert_eq!(model.stored_max("alice", "d"), 1024);
     }
