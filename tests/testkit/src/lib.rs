@@ -41,6 +41,7 @@
 //!
 //! Reading order: [`data_dir`], [`ops`], [`server`], then the rest.
 
+pub mod args;
 pub mod data_dir;
 mod error;
 pub mod foreign_drain;

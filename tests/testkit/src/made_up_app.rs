@@ -188,11 +188,7 @@ impl Player {
     fn act(&mut self, style: Style, ops: &[NewOp]) {
         let think = if style == Style::Deferred { self.script.think } else { Duration::ZERO };
         let start = Instant::now();
-        match self.db.enqueue_as(style, ops, || {
-            if !think.is_zero() {
-                thread::sleep(think)
-            }
-        }) {
+        match self.db.enqueue_as(style, ops, || thread::sleep(think)) {
             Ok(_) => {
                 self.report.latencies.push(start.elapsed().saturating_sub(think));
                 self.report.committed.extend(ops.iter().map(|op| op.operation_id));

@@ -41,12 +41,12 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory with an `app.db` in it: no profile, no server, no device id. An `app.db` that is already
-    /// there is kept and migrated up to `generation`.
+    /// Makes the directory with an `app.db` in it: no profile, no server, no device id. What is already there is kept
+    /// and migrated up to `generation`.
     pub fn new(path: impl Into<PathBuf>, generation: Generation) -> Result<Self> {
-        let dir = Self { path: path.into(), generation };
+        let mut dir = Self { path: path.into(), generation };
         fs::create_dir_all(dir.path.join("profiles"))?;
-        schema::migrate(&mut dir.app_db()?, schema::File::App, generation)?;
+        dir.migrate(generation)?;
         Ok(dir)
     }
 
