@@ -206,6 +206,16 @@ fn two_at_once_for_one_profile_are_noticed() {
 }
 
 #[test]
+fn a_client_that_waits_for_its_answers_never_counts_twice() {
+    let server = start();
+    for stamp in 1..=100 {
+        assert_eq!(push(&server, &batch([stamp])).unwrap().status, 200);
+    }
+    let stats = server.stats();
+    assert_eq!((stats.connections, stats.peak_per_profile()), (100, 1));
+}
+
+#[test]
 fn silence_ends_with_the_client_or_with_a_release() {
     let server = start();
     server.next_n(2, Fault::Silence);
