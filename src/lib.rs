@@ -9,5 +9,8 @@ pub mod lock;
 pub mod log;
 pub mod op;
 pub mod push;
+pub mod queue;
+pub mod record;
 pub mod state;
 pub mod token;
+pub mod worker;

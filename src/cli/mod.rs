@@ -112,7 +112,7 @@ impl Cli {
         log::start(loaded.config.log.level, loaded.config.log.format, env);
         match self.command {
             Command::CheckConfig => check_config::run(&loaded, env, json),
-            Command::Once { wait } => once::run(loaded.config, wait, json),
+            Command::Once { wait } => once::run(&loaded.config, wait, json, env),
         }
     }
 }

@@ -176,6 +176,8 @@ pub enum Answer {
     Reserved(Option<Block>),
     /// For [`Request::Assign`]: what is left to do.
     Assigned(Option<Block>),
+    /// For [`Request::Settle`]: so many of them, from the first, are dealt with.
+    Settled(usize),
     /// For [`Request::Close`].
     Closed(Counts),
     /// For every other request.

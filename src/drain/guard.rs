@@ -64,6 +64,15 @@ pub struct Ledger {
     pub spans: Vec<Span>,
 }
 
+/// What a look at the waiting rows showed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sight {
+    lowest: Option<i64>,
+    newest: Option<i64>,
+    /// The newest row that may be somebody else's.
+    unknown: Option<i64>,
+}
+
 impl Ledger {
     /// Whose the row `id`, queued at `created_at` (ms), is while `credential` is signed in.
     pub fn owner(&self, credential: &Credential, id: i64, created_at: i64) -> Owner {
@@ -87,19 +96,30 @@ impl Ledger {
         credential.account.is_some() && self.account != credential.account
     }
 
-    /// The ledger after these rows (`id`, `created_at`; rising by `id`) were seen waiting under `credential`.
+    /// The ledger after these rows (`id`, `created_at`; in any order) were seen waiting under `credential`.
     pub fn seen(&self, credential: &Credential, rows: impl IntoIterator<Item = (i64, i64)>) -> Self {
-        let Some(present) = &credential.account else { return self.clone() };
-        let since = self.since(credential);
-        let known = self.spans.last().map_or(0, |span| span.up_to);
-        let (mut lowest, mut newest, mut unknown) = (None, None, None);
+        let mut sight = Sight::default();
         for (id, created_at) in rows {
-            lowest = lowest.or(Some(id));
-            newest = Some(id);
-            if id > known && created_at < since {
-                unknown = Some(id);
-            }
+            self.look(credential, &mut sight, id, created_at);
         }
+        self.after(credential, &sight)
+    }
+
+    /// Takes one row into `sight`, for [`Ledger::after`]: a queue of a million rows is looked at, never collected.
+    pub fn look(&self, credential: &Credential, sight: &mut Sight, id: i64, created_at: i64) {
+        let known = self.spans.last().map_or(0, |span| span.up_to);
+        sight.lowest = Some(sight.lowest.map_or(id, |lowest| lowest.min(id)));
+        sight.newest = sight.newest.max(Some(id));
+        if id > known && created_at < self.since(credential) {
+            sight.unknown = sight.unknown.max(Some(id));
+        }
+    }
+
+    /// The ledger after the rows in `sight` were seen waiting under `credential`.
+    pub fn after(&self, credential: &Credential, sight: &Sight) -> Self {
+        let Some(present) = &credential.account else { return self.clone() };
+        let Sight { lowest, newest, unknown } = *sight;
+        let known = self.spans.last().map_or(0, |span| span.up_to);
         let mut spans = self.spans.clone();
         if let Some(up_to) = unknown {
             spans.push(Span { up_to, owner: None });
@@ -217,7 +237,8 @@ mod tests {
         let mut rows = Vec::new();
         for i in 1..=200 {
             rows.push((i, i * 10));
-            ledger = ledger.seen(&credential(if i % 2 == 0 { "alice" } else { "bob" }, 0, i * 10), rows.iter().copied());
+            ledger =
+                ledger.seen(&credential(if i % 2 == 0 { "alice" } else { "bob" }, 0, i * 10), rows.iter().copied());
         }
         assert!(ledger.spans.len() <= SPANS_MAX);
         let alice = credential("alice", 0, 5000);

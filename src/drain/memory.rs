@@ -17,6 +17,9 @@ pub const LAST_STEP: i64 = 1 << 24;
 /// A body is never made smaller than this for a slow uplink's sake: three requests of this size fit any time-out.
 pub const UPLINK_MIN: usize = 4096;
 
+/// Full batches in a row before a longer one is tried.
+const GROW_AFTER: u32 = 16;
+
 /// What one profile's pass hands to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
@@ -67,41 +70,55 @@ impl Memory {
 }
 
 /// The body size that works for a server: a slow uplink or a proxy's limit makes it smaller, success lets it grow.
+///
+/// Growing is a guess that costs a time-out where it is wrong, so it is rare, and taken back at the first failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uplink {
     /// Bodies are made no longer than this, in bytes.
     pub bytes: usize,
     /// Requests in a row that took too long or broke while sending.
-    pub strikes: u32,
+    strikes: u32,
+    /// Full bodies that went through since the size last changed.
+    successes: u32,
+    /// The size that worked before the last growth.
+    before_growth: Option<usize>,
 }
 
 impl Uplink {
     /// Starts at `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes: bytes.max(UPLINK_MIN), strikes: 0 }
+        Self { bytes: bytes.max(UPLINK_MIN), strikes: 0, successes: 0, before_growth: None }
     }
 
     /// A body of `sent` bytes went through; `most` is `batch_bytes`.
     pub fn worked(&mut self, sent: usize, most: usize) {
         self.strikes = 0;
-        // Only a full batch says that more may fit; an eighth at a time.
-        if sent.saturating_mul(2) > self.bytes {
-            self.bytes = self.bytes.saturating_add(self.bytes / 8).min(most.max(UPLINK_MIN));
+        // Only a full batch says that more may fit.
+        if sent.saturating_mul(2) <= self.bytes || self.bytes >= most {
+            return;
+        }
+        self.successes += 1;
+        if self.successes >= GROW_AFTER {
+            let grown = self.bytes.saturating_add(self.bytes / 8).min(most.max(UPLINK_MIN));
+            *self = Self { before_growth: Some(self.bytes), ..Self::new(grown) };
         }
     }
 
     /// A body of `sent` bytes took too long or broke while sending.
     pub fn struck(&mut self, sent: usize) {
+        if let Some(bytes) = self.before_growth.take_if(|bytes| sent > *bytes) {
+            *self = Self::new(bytes);
+            return;
+        }
         self.strikes += 1;
         if self.strikes >= STRIKES {
-            self.strikes = 0;
             self.halve(sent);
         }
     }
 
     /// A body of `sent` bytes is too long.
     pub fn halve(&mut self, sent: usize) {
-        self.bytes = (sent.min(self.bytes) / 2).max(UPLINK_MIN);
+        *self = Self::new(sent.min(self.bytes) / 2);
     }
 }
 
@@ -118,26 +135,42 @@ mod tests {
     }
 
     #[test]
-    fn the_third_slow_request_halves_the_body_and_success_grows_it_slowly() {
+    fn the_third_slow_request_halves_the_body() {
         let mut uplink = Uplink::new(1 << 20);
         for _ in 0..2 {
             uplink.struck(1 << 20);
         }
-        assert_eq!(uplink.bytes, 1 << 20);
+        uplink.worked(1 << 20, 1 << 20);
+        for _ in 0..2 {
+            uplink.struck(1 << 20);
+            assert_eq!(uplink.bytes, 1 << 20);
+        }
         uplink.struck(1 << 20);
         assert_eq!(uplink.bytes, 1 << 19);
-        uplink.worked(100, 1 << 20);
-        assert_eq!(uplink.bytes, 1 << 19, "a short batch says nothing about a long one");
-        uplink.worked(1 << 19, 1 << 20);
-        assert_eq!(uplink.bytes, (1 << 19) + (1 << 16));
-        for _ in 0..40 {
-            uplink.worked(uplink.bytes, 1 << 20);
-        }
-        assert_eq!(uplink.bytes, 1 << 20);
         for _ in 0..100 {
             uplink.struck(1);
         }
         assert_eq!(uplink.bytes, UPLINK_MIN);
+    }
+
+    #[test]
+    fn the_body_grows_slowly_and_shrinks_back_at_the_first_failure() {
+        let mut uplink = Uplink::new(1 << 19);
+        for _ in 0..100 {
+            uplink.worked(100, 1 << 20);
+        }
+        assert_eq!(uplink.bytes, 1 << 19, "a short batch says nothing about a long one");
+        for _ in 0..GROW_AFTER {
+            assert_eq!(uplink.bytes, 1 << 19);
+            uplink.worked(1 << 19, 1 << 20);
+        }
+        assert_eq!(uplink.bytes, (1 << 19) + (1 << 16));
+        uplink.struck(uplink.bytes);
+        assert_eq!(uplink.bytes, 1 << 19);
+        for _ in 0..1000 {
+            uplink.worked(uplink.bytes, 1 << 20);
+        }
+        assert_eq!(uplink.bytes, 1 << 20);
     }
 
     #[test]

@@ -18,4 +18,7 @@ mod reply;
 mod suspect;
 pub mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use pass::{Pass, Rules};

@@ -142,6 +142,11 @@ impl Pass {
         }
     }
 
+    /// The server is known now: what works on the way to it.
+    pub fn adopt(&mut self, uplink: Uplink) {
+        self.uplink = uplink;
+    }
+
     /// What the next pass begins with.
     pub fn into_memory(self) -> (Memory, Uplink) {
         (self.memory, self.uplink)
@@ -287,12 +292,19 @@ impl Pass {
                 }
             }
             Answer::Closed(counts) => self.closed(counts),
-            Answer::Done => {
-                if let Request::Settle(acks) = asked {
-                    self.memory.acked.drain(..acks.len().min(self.memory.acked.len()));
-                    self.oldest_ack = (!self.memory.acked.is_empty()).then_some(now);
-                }
-            }
+            Answer::Settled(count) => self.settled(asked, count, now),
+            Answer::Done => {}
+        }
+    }
+
+    fn settled(&mut self, asked: &Request, count: usize, now: Duration) {
+        let Request::Settle(acks) = asked else { return };
+        let count = count.min(acks.len()).min(self.memory.acked.len());
+        self.memory.acked.drain(..count);
+        self.oldest_ack = (!self.memory.acked.is_empty()).then_some(now);
+        // One short transaction did not hold them all.
+        if count > 0 && count < acks.len() {
+            self.chores.push_front(Request::Settle(acks[count..].to_vec()));
         }
     }
 
@@ -353,10 +365,21 @@ impl Pass {
     fn mend(&mut self, from: i64) {
         self.mends += 1;
         if self.mends > MENDS_MAX {
-            self.fail(ErrorKind::Clock, "the queue's stamps keep falling: something else rewrites them", Next::LocalBackOff);
+            self.fail(
+                ErrorKind::Clock,
+                "the queue's stamps keep falling: something else rewrites them",
+                Next::LocalBackOff,
+            );
         } else {
             let clock = Clock::Lamport;
-            self.chores.push_back(Request::Reserve(Reserve { clock, from, alone: false, floor: 0, step: 0, words: None }));
+            self.chores.push_back(Request::Reserve(Reserve {
+                clock,
+                from,
+                alone: false,
+                floor: 0,
+                step: 0,
+                words: None,
+            }));
         }
     }
 

@@ -19,7 +19,10 @@ impl Pass {
         if self.is_ending() {
             // Something else stopped the pass meanwhile; an acceptance counts all the same.
             if let Verdict::Accepted(ids) = verdict {
-                self.acknowledge(wire.ops.iter().filter(|op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id))), now);
+                self.acknowledge(
+                    wire.ops.iter().filter(|op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id))),
+                    now,
+                );
             }
             return;
         }

@@ -94,9 +94,13 @@ impl Pass {
     pub(super) fn replied_to_empty(&mut self, verdict: Verdict) {
         let Step::Suspect(suspect) = &mut self.step else { return };
         match verdict {
-            Verdict::Accepted(ids) if ids.is_empty() => suspect.doubt = Doubt::Again { lives: false, tried: Vec::new() },
+            Verdict::Accepted(ids) if ids.is_empty() => {
+                suspect.doubt = Doubt::Again { lives: false, tried: Vec::new() }
+            }
             Verdict::Refused { words, .. } => {
-                let words = format!("what answers there refuses even an empty batch ({words}): no waveflow-server, or something in front of it");
+                let words = format!(
+                    "what answers there refuses even an empty batch ({words}): no waveflow-server, or something in front of it"
+                );
                 self.fail(ErrorKind::NotTheServer, words, Next::BackOff);
             }
             other => {

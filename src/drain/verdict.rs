@@ -133,7 +133,9 @@ mod tests {
         for code in 100..=599 {
             let verdict = status(code);
             let fits = match code {
-                400 | 413 | 415 | 422 => matches!(verdict, Verdict::Refused { too_large, .. } if too_large == (code == 413)),
+                400 | 413 | 415 | 422 => {
+                    matches!(verdict, Verdict::Refused { too_large, .. } if too_large == (code == 413))
+                }
                 401 | 403 => matches!(verdict, Verdict::Unauthorized(_)),
                 408 => matches!(verdict, Verdict::Slow(ErrorKind::Server, _)),
                 409 => matches!(verdict, Verdict::Later { kind: ErrorKind::NotTheServer, mark: true, .. }),
@@ -148,11 +150,13 @@ mod tests {
 
     #[test]
     fn a_stored_max_of_2_31_or_more_is_not_believed() {
-        let judged = |stored_max| {
-            judge(Reply::Regression { device_id: "dev".into(), stored_max, offending: 7 }, " dev ")
-        };
-        for (stored_max, believed) in [(14, Some(14)), (i64::MIN, Some(i64::MIN)), ((1 << 31) - 1, Some((1 << 31) - 1))] {
-            assert!(matches!(judged(stored_max), Verdict::Regression { stored_max: b, offending: 7, .. } if b == believed));
+        let judged =
+            |stored_max| judge(Reply::Regression { device_id: "dev".into(), stored_max, offending: 7 }, " dev ");
+        for (stored_max, believed) in [(14, Some(14)), (i64::MIN, Some(i64::MIN)), ((1 << 31) - 1, Some((1 << 31) - 1))]
+        {
+            assert!(
+                matches!(judged(stored_max), Verdict::Regression { stored_max: b, offending: 7, .. } if b == believed)
+            );
         }
         for stored_max in [1 << 31, i64::MAX] {
             assert!(matches!(judged(stored_max), Verdict::Regression { stored_max: None, .. }));

@@ -1,0 +1,170 @@
+//! A connection to one of the app's databases that knows which file it opened.
+//!
+//! What must always hold: the file is never created, never opened by any other way than `SQLite` (closing such a
+//! descriptor would drop the process's locks, contract section 5), and never used once another file stands in its place.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::drain::action::{StoreError, StoreErrorKind};
+
+/// How long to wait for another process's write transaction: as long as the app waits for ours.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
+/// Our own statements are a dozen; this many are kept prepared.
+const STATEMENTS: usize = 24;
+
+/// Which file a path names: device, inode, and the time it was made (inodes are used again, often at once).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+    /// Nanoseconds since the epoch; 0 where the file system does not say.
+    born: u128,
+}
+
+impl FileId {
+    /// Looks at `path` without opening it.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let meta = fs::metadata(path)?;
+        let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Ok(Self { device: meta.dev(), inode: meta.ino(), born: born.map_or(0, |at| at.as_nanos()) })
+    }
+
+    /// For the state file: the same text for the same file.
+    pub fn key(self) -> String {
+        format!("{:x}.{:x}.{:x}", self.device, self.inode, self.born)
+    }
+
+    /// For comparing within this process.
+    pub fn digest(self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        // 0 stands for "none".
+        hasher.finish() | 1
+    }
+}
+
+/// How much a commit of ours has to survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut may take back the last transactions: what they said is said again (a row that comes back is absorbed
+    /// by the server). As the app itself has it for `data.db`.
+    Normal,
+    /// A power cut must not take it back: a second device id would store everything twice. As the app itself has it for
+    /// `app.db`.
+    Full,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    connection: Connection,
+    path: PathBuf,
+    file: FileId,
+}
+
+impl Database {
+    /// Opens the file at `path`, which has to be there.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let file = FileId::of(path).map_err(|error| failed(path, &error.to_string()))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| sqlite(path, &error))?;
+        let synchronous = match durability {
+            Durability::Normal => "NORMAL",
+            Durability::Full => "FULL",
+        };
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .and_then(|()| connection.pragma_update(None, "synchronous", synchronous))
+            .map_err(|error| sqlite(path, &error))?;
+        let database = Self { connection, path: path.to_owned(), file };
+        // Between looking and opening another file may have been put there.
+        database.check()?;
+        Ok(database)
+    }
+
+    /// Which file this is.
+    pub fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fails with [`StoreErrorKind::Gone`] where another file, or none, stands at the path by now.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match FileId::of(&self.path) {
+            Ok(file) if file == self.file => Ok(()),
+            Ok(_) => Err(gone(&self.path, "was replaced by another file")),
+            Err(error) => Err(gone(&self.path, &error.to_string())),
+        }
+    }
+
+    /// Runs `work` in one read transaction.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.transact(TransactionBehavior::Deferred, work)
+    }
+
+    /// Runs `work` in one write transaction, which is rolled back where it fails.
+    pub fn write<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.transact(TransactionBehavior::Immediate, work)
+    }
+
+    fn transact<T>(
+        &self,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check()?;
+        let transaction = Transaction::new_unchecked(&self.connection, behavior).map_err(|e| self.error(&e))?;
+        let done = work(&transaction)?;
+        transaction.commit().map_err(|e| self.error(&e))?;
+        Ok(done)
+    }
+
+    /// Puts what `SQLite` said into words.
+    pub fn error(&self, error: &rusqlite::Error) -> StoreError {
+        sqlite(&self.path, error)
+    }
+}
+
+fn gone(path: &Path, what: &str) -> StoreError {
+    StoreError { kind: StoreErrorKind::Gone, message: format!("{}: {what}", path.display()) }
+}
+
+fn failed(path: &Path, what: &str) -> StoreError {
+    StoreError { kind: StoreErrorKind::Failed, message: format!("{}: {what}", path.display()) }
+}
+
+/// What failed, on which file, and what to do; never a value from a row.
+fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let what = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "is locked by another program; trying again",
+        Some(ErrorCode::DiskFull) => "the disk is full; free some space",
+        Some(ErrorCode::ReadOnly) => "cannot be written; check its permissions and its directory's",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "is damaged; start WaveFlow, which can repair it",
+        Some(ErrorCode::CannotOpen) => "cannot be opened; check its permissions and its directory's",
+        Some(ErrorCode::PermissionDenied) => "may not be opened; check its permissions",
+        _ => return failed(path, &error.to_string()),
+    };
+    failed(path, what)
+}
+
+/// `rusqlite`'s errors within a transaction, whose path the caller knows.
+pub(crate) trait InDatabase<T> {
+    fn on(self, connection: &Connection) -> Result<T, StoreError>;
+}
+
+impl<T> InDatabase<T> for rusqlite::Result<T> {
+    fn on(self, connection: &Connection) -> Result<T, StoreError> {
+        self.map_err(|error| sqlite(Path::new(connection.path().unwrap_or("database")), &error))
+    }
+}

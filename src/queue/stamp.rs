@@ -1,0 +1,186 @@
+//! The two clocks, and fresh stamps from them.
+//!
+//! What must always hold, for each clock: a block is reserved (the clock raised over it, in a transaction of its own)
+//! before any of it is used, so that whatever the app queues meanwhile lies above it; rows get their stamps from the
+//! last one backwards, so that an interruption leaves a tail that is above the head, never below; the Lamport clock
+//! stays within `1..2^31` and never goes down; a value outside counts as absent.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::Columns;
+use super::Database;
+use super::database::InDatabase;
+use super::mark::mark_one;
+use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
+use crate::op::STAMP_LIMIT;
+
+const LAMPORT_KEY: &str = "sync.lamport_local_max";
+const WALL_KEY: &str = "sync.hlc.last_wall";
+const LOGICAL_KEY: &str = "sync.hlc.last_logical";
+
+/// How long one transaction goes on stamping (the lock is promised back within 25 ms, commit included).
+pub const BUDGET: Duration = Duration::from_millis(12);
+/// Rows stamped between two looks at the clock.
+const ROWS_BETWEEN_LOOKS: usize = 64;
+/// Up to this distance between first and last id a block simply has a stamp for every id; counting rows would cost
+/// more than stamps, of which there are 2^31.
+const SPAN_UNCOUNTED: i64 = 65_536;
+
+/// The Lamport clock; 0 where it is absent or makes no sense.
+pub fn lamport(connection: &Connection) -> Result<i64, StoreError> {
+    let value = setting(connection, LAMPORT_KEY)?;
+    Ok(value.filter(|value| (1..STAMP_LIMIT).contains(value)).unwrap_or(0))
+}
+
+/// Reserves a block for `reserve`'s rows and marks the first of them. `None` where the rows are gone.
+pub fn reserve(
+    database: &Database,
+    reserve: &Reserve,
+    columns: Columns,
+    now: i64,
+) -> Result<Option<Block>, StoreError> {
+    if reserve.clock == Clock::Hybrid && !columns.pairs {
+        return Ok(None);
+    }
+    database.write(|connection| {
+        let Some((last, room)) = rows_behind(connection, reserve)? else { return Ok(None) };
+        let (top, wall) = match reserve.clock {
+            Clock::Lamport => (reserve_stamps(connection, reserve, room, now)?, 0),
+            Clock::Hybrid => reserve_pairs(connection, reserve, room, now)?,
+        };
+        if let Some(words) = &reserve.words {
+            mark_one(connection, reserve.from, words, now)?;
+        }
+        Ok(Some(Block { clock: reserve.clock, from: reserve.from, last, top, wall }))
+    })
+}
+
+/// The last row to stamp, and how many stamps that takes at the most.
+fn rows_behind(connection: &Connection, reserve: &Reserve) -> Result<Option<(i64, i64)>, StoreError> {
+    let until = if reserve.alone { reserve.from } else { i64::MAX };
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(id) FROM sync_pending_op WHERE id >= ?1 AND id <= ?2")
+        .and_then(|mut statement| statement.query_row((reserve.from, until), |row| row.get(0)))
+        .on(connection)?;
+    let Some(last) = last else { return Ok(None) };
+    let span = last - reserve.from + 1;
+    if span <= SPAN_UNCOUNTED {
+        return Ok(Some((last, span)));
+    }
+    let rows: i64 =
+        connection.query_row("SELECT count(*) FROM sync_pending_op", [], |row| row.get(0)).on(connection)?;
+    Ok(Some((last, span.min(rows))))
+}
+
+fn reserve_stamps(connection: &Connection, reserve: &Reserve, room: i64, now: i64) -> Result<i64, StoreError> {
+    let highest: Option<i64> = connection
+        .prepare_cached("SELECT lamport_ts FROM sync_pending_op WHERE lamport_ts < ?1 ORDER BY lamport_ts DESC LIMIT 1")
+        .and_then(|mut statement| statement.query_row([STAMP_LIMIT], |row| row.get(0)).optional())
+        .on(connection)?;
+    let believed = if reserve.floor < STAMP_LIMIT { reserve.floor } else { 0 };
+    let base = lamport(connection)?.max(believed).max(highest.unwrap_or(0));
+    let top = base.saturating_add(reserve.step).saturating_add(room);
+    // A step is a guess; near the end of the stamps do without.
+    let top = if top < STAMP_LIMIT { top } else { base.saturating_add(room) };
+    if top >= STAMP_LIMIT {
+        let message =
+            format!("no stamps are left below 2^31 (the highest in use is {base}); sign out and in as a new device");
+        return Err(StoreError { kind: StoreErrorKind::ClockExhausted, message });
+    }
+    set(connection, LAMPORT_KEY, top, now)?;
+    Ok(top)
+}
+
+/// As the app draws them: the wall never goes back, the logical counter rises within one wall.
+fn reserve_pairs(connection: &Connection, reserve: &Reserve, room: i64, now: i64) -> Result<(i64, i64), StoreError> {
+    let last_wall = setting(connection, WALL_KEY)?.filter(|wall| *wall >= 0).unwrap_or(0);
+    let last_logical = setting(connection, LOGICAL_KEY)?.filter(|logical| (0..STAMP_LIMIT).contains(logical));
+    // The keys may be behind the rows (a power cut takes back settings and rows alike, an import does not).
+    let in_rows: Option<i64> = connection
+        .prepare_cached("SELECT max(hlc_wall) FROM sync_pending_op WHERE id >= ?1")
+        .and_then(|mut statement| statement.query_row([reserve.from], |row| row.get(0)))
+        .on(connection)?;
+    let in_rows = in_rows.unwrap_or(0);
+    let mut wall = now.max(last_wall);
+    if in_rows > wall || (in_rows == wall && last_wall < wall) {
+        // Whatever stands there, a fresh wall is above it.
+        wall = in_rows + 1;
+    }
+    let first = if wall == last_wall { last_logical.map_or(0, |logical| logical + 1) } else { 0 };
+    let (wall, first) = if first + room < STAMP_LIMIT { (wall, first) } else { (wall + 1, 0) };
+    let top = first + room - 1;
+    set(connection, WALL_KEY, wall, now)?;
+    set(connection, LOGICAL_KEY, top, now)?;
+    Ok((top, wall))
+}
+
+/// Stamps rows of `block` from its last one backwards, for [`BUDGET`]; what is left to do, if anything.
+pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, StoreError> {
+    database.write(|connection| {
+        let began = Instant::now();
+        let mut left = block.clone();
+        loop {
+            let ids = some_rows(connection, &left)?;
+            for id in &ids {
+                stamp(connection, &left, *id)?;
+                left.last = id - 1;
+                left.top -= 1;
+            }
+            if ids.len() < ROWS_BETWEEN_LOOKS || left.last < left.from {
+                return Ok(None);
+            }
+            if began.elapsed() >= BUDGET {
+                return Ok(Some(left));
+            }
+        }
+    })
+}
+
+/// The last rows that still need a stamp, last first.
+fn some_rows(connection: &Connection, block: &Block) -> Result<Vec<i64>, StoreError> {
+    let sql = match block.clock {
+        Clock::Lamport => "SELECT id FROM sync_pending_op WHERE id >= ?1 AND id <= ?2 ORDER BY id DESC LIMIT ?3",
+        // A row that is sent without a pair stays without one.
+        Clock::Hybrid => {
+            "SELECT id FROM sync_pending_op WHERE id >= ?1 AND id <= ?2 AND hlc_wall <> 0 ORDER BY id DESC LIMIT ?3"
+        }
+    };
+    let mut statement = connection.prepare_cached(sql).on(connection)?;
+    let limit = i64::try_from(ROWS_BETWEEN_LOOKS).unwrap_or(i64::MAX);
+    statement.query_map((block.from, block.last, limit), |row| row.get(0)).and_then(Iterator::collect).on(connection)
+}
+
+fn stamp(connection: &Connection, block: &Block, id: i64) -> Result<(), StoreError> {
+    match block.clock {
+        Clock::Lamport => connection
+            .prepare_cached("UPDATE sync_pending_op SET lamport_ts = ?1 WHERE id = ?2")
+            .and_then(|mut statement| statement.execute((block.top, id))),
+        Clock::Hybrid => connection
+            .prepare_cached("UPDATE sync_pending_op SET hlc_wall = ?1, hlc_logical = ?2 WHERE id = ?3")
+            .and_then(|mut statement| statement.execute((block.wall, block.top, id))),
+    }
+    .on(connection)?;
+    Ok(())
+}
+
+/// An integer kept as text; `None` where it is absent or no integer.
+fn setting(connection: &Connection, key: &str) -> Result<Option<i64>, StoreError> {
+    let text: Option<String> = connection
+        .prepare_cached("SELECT CAST(value AS TEXT) FROM profile_setting WHERE key = ?1")
+        .and_then(|mut statement| statement.query_row([key], |row| row.get(0)).optional())
+        .on(connection)?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
+}
+
+fn set(connection: &Connection, key: &str, value: i64, now: i64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO profile_setting (key, value, value_type, updated_at) VALUES (?1, ?2, 'int', ?3) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+        )
+        .and_then(|mut statement| statement.execute((key, value.to_string(), now)))
+        .on(connection)?;
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Performs what the pass asks: the one place where queue, push and pass meet.
+//!
+//! What must always hold: no `SQLite` call and no file of ours is touched on the reactor's thread; the database and the
+//! wire are used side by side, one thing on each; nothing is decided here.
+//!
+//! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`servers`] (connections), then
+//! [`Worker::drain`].
+
+pub mod servers;
+pub mod store;
+pub mod thread;
+
+use std::future::pending;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use self::servers::Servers;
+use self::store::{Store, Way};
+use self::thread::DatabaseThread;
+use crate::drain::action::{Action, Answer, Event, Request, StoreError};
+use crate::drain::memory::{Memory, Uplink};
+use crate::drain::{Pass, Rules};
+use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
+use crate::push::wire::Envelope;
+
+/// What the database thread does for a pass. [`store::ProfileStore`], and in tests one that stops at a chosen write.
+pub trait Perform: Send + 'static {
+    /// Does one thing; one transaction at the most. Blocks.
+    fn perform(&mut self, request: Request) -> Result<Answer, StoreError>;
+    /// Where ops go and under which token; known once the gates were open.
+    fn way(&self) -> Option<Way>;
+}
+
+impl Perform for Store {
+    fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
+        Store::perform(self, request)
+    }
+
+    fn way(&self) -> Option<Way> {
+        Store::way(self)
+    }
+}
+
+/// What drains one profile, pass after pass.
+#[derive(Debug)]
+pub struct Worker<P = Store> {
+    /// Away while a pass is under way; gone for good where a request of it never came back.
+    store: Option<P>,
+    memory: Memory,
+    rules: Rules,
+    /// Where the last pass's ops went.
+    url: Option<String>,
+}
+
+type Lane<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
+type Stored<P> = Option<(P, Result<Answer, StoreError>)>;
+
+impl<P: Perform> Worker<P> {
+    /// Drains what `store` opens.
+    pub fn new(store: P, rules: Rules) -> Self {
+        Self { store: Some(store), memory: Memory::default(), rules, url: None }
+    }
+
+    /// The server of the last pass; `None` where a gate was shut before it was known.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// One pass, from the gates to the outcome. `began` is where monotonic time is counted from; `stop` turning true
+    /// ends the pass after what is on the wire.
+    pub async fn drain(
+        &mut self,
+        database: &DatabaseThread,
+        servers: &Servers,
+        began: Instant,
+        mut stop: watch::Receiver<bool>,
+    ) -> Outcome {
+        let uplink = Uplink::new(self.rules.batch_bytes);
+        let mut pass = Pass::new(self.rules, self.memory.clone(), uplink);
+        let mut lanes = Lanes { store: self.store.take(), storing: None, sending: None, way: None };
+        let outcome = loop {
+            if let Some(action) = pass.next(began.elapsed()) {
+                if let Some(outcome) = lanes.perform(action, database, servers) {
+                    break outcome;
+                }
+                continue;
+            }
+            let tick = pass.deadline().map(|at| at.saturating_sub(began.elapsed()));
+            let event = tokio::select! {
+                stored = lane(&mut lanes.storing) => match lanes.stored(stored) {
+                    Some(result) => Event::Stored(result),
+                    None => break lost(),
+                },
+                reply = lane(&mut lanes.sending) => {
+                    lanes.sending = None;
+                    Event::Replied(reply)
+                }
+                () = sleep(tick) => Event::Tick,
+                () = stopping(&mut stop) => Event::Stop,
+            };
+            if matches!(event, Event::Stored(Ok(Answer::Begun(_))))
+                && let Some(way) = &lanes.way
+            {
+                pass.adopt(servers.uplink(&way.url, self.rules.batch_bytes));
+            }
+            pass.on(event, began.elapsed());
+        };
+        let (memory, uplink) = pass.into_memory();
+        self.url = lanes.way.map(|way| way.url);
+        if let Some(url) = &self.url {
+            servers.remember(url, uplink);
+        }
+        self.memory = memory;
+        self.store = lanes.store;
+        outcome
+    }
+}
+
+/// The two things that may be under way at a time.
+struct Lanes<P> {
+    store: Option<P>,
+    storing: Lane<Stored<P>>,
+    sending: Lane<Reply>,
+    way: Option<Way>,
+}
+
+impl<P: Perform> Lanes<P> {
+    /// Starts what `action` asks for; an outcome where that was all.
+    fn perform(&mut self, action: Action, database: &DatabaseThread, servers: &Servers) -> Option<Outcome> {
+        match action {
+            Action::Finish(outcome) => return Some(outcome),
+            Action::Store(request) => {
+                let Some(mut store) = self.store.take() else { return Some(lost()) };
+                self.storing = Some(Box::pin(database.call(move || {
+                    let result = store.perform(request);
+                    (store, result)
+                })));
+            }
+            Action::Send(batch) => self.send(servers, batch.body),
+            Action::SendEmpty => {
+                let device = self.way.as_ref().map_or("", |way| way.device.as_str());
+                let body = Envelope::new(Vec::new(), device, None).finish();
+                self.send(servers, body);
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, servers: &Servers, body: Bytes) {
+        self.sending = Some(match &self.way {
+            Some(way) => Box::pin(servers.push(&way.url, way.token.clone(), body)),
+            None => {
+                let words = "no server is known".to_owned();
+                Box::pin(std::future::ready(Reply::Failed { kind: FailedKind::Refused, words }))
+            }
+        });
+    }
+
+    /// The database thread is done with something; `None` where it ended under it.
+    fn stored(&mut self, stored: Stored<P>) -> Option<Result<Answer, StoreError>> {
+        self.storing = None;
+        let (store, result) = stored?;
+        if matches!(result, Ok(Answer::Begun(_) | Answer::DeviceReady(_))) {
+            self.way = store.way();
+        }
+        self.store = Some(store);
+        Some(result)
+    }
+}
+
+/// Waits for what is on a lane; for ever where nothing is.
+async fn lane<T>(lane: &mut Lane<T>) -> T {
+    match lane {
+        Some(under_way) => under_way.await,
+        None => pending().await,
+    }
+}
+
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => pending().await,
+    }
+}
+
+/// Returns once, when `stop` has turned true.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    loop {
+        // Whoever could say stop is gone, or said it already: then nobody will.
+        if stop.changed().await.is_err() {
+            pending::<()>().await;
+        }
+        if *stop.borrow_and_update() {
+            return;
+        }
+    }
+}
+
+/// The database thread died in mid-request: a bug of ours, and no reason to touch anything.
+fn lost() -> Outcome {
+    let failure = Failure::new(ErrorKind::Database, "the database thread ended; restart the agent");
+    Outcome { error: Some(failure), next: Next::LocalBackOff, ..Outcome::skipped(Reason::Unavailable) }
+}

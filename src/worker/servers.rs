@@ -1,0 +1,104 @@
+//! Connections to servers, and what is known about each: back-off and the body size that works. Shared by all profiles.
+//!
+//! What must always hold: a connection serves one request at a time and is kept for the next; what is known about a
+//! server belongs to its address.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::drain::backoff::{BackOff, Waits};
+use crate::drain::memory::Uplink;
+use crate::op::{FailedKind, Next, Reply};
+use crate::push::{Client, Settings, Target};
+use crate::record::Keeper;
+use crate::token::Token;
+
+/// Idle connections kept for one server: profiles rarely drain at the same moment.
+const IDLE_MAX: usize = 2;
+
+/// Every server in use.
+pub struct Servers {
+    settings: Settings,
+    waits: Waits,
+    keeper: Arc<Keeper>,
+    known: Rc<RefCell<HashMap<String, Known>>>,
+}
+
+#[derive(Default)]
+struct Known {
+    idle: Vec<Client>,
+    uplink: Option<Uplink>,
+    back_off: BackOff,
+    warned: bool,
+}
+
+impl Servers {
+    /// None yet.
+    pub fn new(settings: Settings, waits: Waits, keeper: Arc<Keeper>) -> Self {
+        Self { settings, waits, keeper, known: Rc::default() }
+    }
+
+    /// Sends `body` to the server at `url`.
+    pub fn push(&self, url: &str, token: Token, body: Bytes) -> impl Future<Output = Reply> + 'static {
+        let client = self.client(url);
+        let (known, url) = (Rc::clone(&self.known), url.to_owned());
+        async move {
+            let mut client = match client {
+                Ok(client) => client,
+                Err(words) => return Reply::Failed { kind: FailedKind::Refused, words },
+            };
+            let reply = client.push(&token, body).await;
+            let mut known = known.borrow_mut();
+            let idle = &mut known.entry(url).or_default().idle;
+            if idle.len() < IDLE_MAX {
+                idle.push(client);
+            }
+            reply
+        }
+    }
+
+    fn client(&self, url: &str) -> Result<Client, String> {
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(url.to_owned()).or_default();
+        if let Some(client) = known.idle.pop() {
+            return Ok(client);
+        }
+        let client = Client::new(Target::parse(url)?, self.settings.clone())?;
+        if !std::mem::replace(&mut known.warned, true)
+            && let Some(warning) = client.plain_warning()
+        {
+            tracing::warn!("{warning}");
+        }
+        Ok(client)
+    }
+
+    /// The body size that works for `url`; `most` where nothing is known.
+    pub fn uplink(&self, url: &str, most: usize) -> Uplink {
+        let known = self.known.borrow().get(url).and_then(|known| known.uplink.clone());
+        known.unwrap_or_else(|| {
+            let remembered = self.keeper.look(|record| record.uplinks.get(url).copied());
+            Uplink::new(remembered.unwrap_or(most).min(most))
+        })
+    }
+
+    /// Keeps what a pass learnt about the way to `url`.
+    pub fn remember(&self, url: &str, uplink: Uplink) {
+        self.known.borrow_mut().entry(url.to_owned()).or_default().uplink = Some(uplink);
+    }
+
+    /// Takes note of how a pass over `url` ended.
+    pub fn note(&self, url: &str, next: Next, now: Duration) {
+        let random = fastrand::u64(..);
+        self.known.borrow_mut().entry(url.to_owned()).or_default().back_off.note(next, self.waits, now, random);
+    }
+
+    /// How long to leave the server at `url` alone.
+    pub fn wait(&self, url: &str, now: Duration) -> Option<Duration> {
+        self.known.borrow().get(url).and_then(|known| known.back_off.wait(now))
+    }
+}

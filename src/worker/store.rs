@@ -1,0 +1,385 @@
+//! Requests of a pass, performed on the database thread for one profile.
+//!
+//! What must always hold: what a batch travels under (token, device, profile) is what stood in the files when its rows
+//! were read; nothing is kept open beyond what [`Store::close`] closes.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::app::account::{SignedIn, is_local, signed_in};
+use crate::app::registry::{self, Canonical, Profile};
+use crate::drain::action::{Answer, Counts, Plan, Refusal, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
+use crate::drain::guard::{Ledger, Owner, Sight};
+use crate::op::OperationId;
+use crate::queue::columns::{self, Columns};
+use crate::queue::database::{Database, Durability};
+use crate::queue::read::{Admission, Sender};
+use crate::queue::{census, mark, read, settle, stamp};
+use crate::record::{Keeper, QUARANTINE_MAX, Quarantined};
+use crate::token::Token;
+
+/// Where ops go, under which token, as which device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Base URL.
+    pub url: String,
+    /// Bearer token.
+    pub token: Token,
+    /// Device id; empty until there is one.
+    pub device: String,
+}
+
+/// One profile's files.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    profile: Profile,
+    /// `server.url` of the configuration, instead of the app's.
+    url: Option<String>,
+    keeper: Arc<Keeper>,
+    /// Wall clock, ms since the epoch.
+    clock: fn() -> i64,
+    app: Option<Database>,
+    data: Option<Database>,
+    session: Option<Session>,
+}
+
+/// What a pass began with.
+#[derive(Debug)]
+struct Session {
+    columns: Columns,
+    signed_in: SignedIn,
+    url: String,
+    device: Option<String>,
+    canonical_id: Option<String>,
+    admit: Admit,
+}
+
+/// Which rows take part.
+#[derive(Debug)]
+struct Admit {
+    signed_in: SignedIn,
+    ledger: Ledger,
+    quarantined: HashSet<OperationId>,
+    released: HashSet<OperationId>,
+}
+
+impl Admit {
+    fn admission(&self, id: i64, operation_id: &OperationId, created_at: i64) -> Admission {
+        if self.quarantined.contains(operation_id) {
+            return Admission::Quarantined;
+        }
+        let owner = self.ledger.owner(&self.signed_in.credential, id, created_at);
+        if owner == Owner::Present || self.released.contains(operation_id) {
+            Admission::Waiting
+        } else {
+            Admission::Held
+        }
+    }
+}
+
+impl Store {
+    /// For `profile` in the app's `directory`. Nothing is opened yet.
+    pub fn new(
+        directory: PathBuf,
+        profile: Profile,
+        url: Option<String>,
+        keeper: Arc<Keeper>,
+        clock: fn() -> i64,
+    ) -> Self {
+        Self { directory, profile, url, keeper, clock, app: None, data: None, session: None }
+    }
+
+    /// Closes both files.
+    pub fn close(&mut self) {
+        self.session = None;
+        self.data = None;
+        self.app = None;
+    }
+
+    /// Where ops go; known once the gates were open.
+    pub fn way(&self) -> Option<Way> {
+        self.session.as_ref().map(|session| Way {
+            url: session.url.clone(),
+            token: session.signed_in.token.clone(),
+            device: session.device.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Does one thing; one transaction on each file at the most.
+    pub fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
+        match request {
+            Request::Begin => self.begin().map(Answer::Begun),
+            Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
+            Request::Read(plan) => self.read(&plan),
+            Request::Settle(acks) => settle::settle(self.data()?, &acks).map(Answer::Settled),
+            Request::Mark { ids, words } => {
+                mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
+            }
+            Request::Reserve(reserve) => self.reserve(&reserve),
+            Request::Assign(block) => stamp::assign(self.data()?, &block).map(Answer::Assigned),
+            Request::Quarantine(refusals) => self.quarantine(&refusals).map(|()| Answer::Done),
+            Request::StillRefused(refusal) => {
+                self.still_refused(refusal);
+                Ok(Answer::Done)
+            }
+            Request::Release(operation_id) => {
+                self.keeper.change(|record| record.forget(&operation_id));
+                if let Some(session) = &mut self.session {
+                    session.admit.quarantined.remove(&operation_id);
+                }
+                Ok(Answer::Done)
+            }
+            Request::Close => self.census().map(Answer::Closed),
+        }
+    }
+
+    fn begin(&mut self) -> Result<Snapshot, StoreError> {
+        self.session = None;
+        self.open()?;
+        let (app, data) = (opened(self.app.as_ref())?, opened(self.data.as_ref())?);
+        let (url, device, canonical) = app.read(|connection| {
+            Ok((
+                registry::server_url(connection)?,
+                registry::device_id(connection)?,
+                registry::canonical(connection, self.profile.id)?,
+            ))
+        })?;
+        let url = self.url.clone().or(url);
+        let canonical_missing = canonical == Canonical::Missing;
+        let canonical_id = if let Canonical::Id(id) = canonical { Some(id) } else { None };
+        let (columns, local_mode, signed_in, newest) = data.read(|connection| {
+            let columns = columns::look(connection)?;
+            let newest = if columns.is_some() { census::newest(connection)? } else { None };
+            Ok((columns, is_local(connection)?, signed_in(connection)?, newest))
+        })?;
+        let mut snapshot = Snapshot {
+            paused: self.keeper.look(|record| record.paused),
+            queue: columns.is_some(),
+            url: url.is_some(),
+            token: signed_in.is_some(),
+            local_mode,
+            canonical_missing,
+            device: device.clone(),
+            newest,
+            due: Vec::new(),
+            file: data.file().digest(),
+        };
+        if let (Some(columns), Some(url), Some(signed_in)) = (columns, url, signed_in) {
+            let admit = self.admit(data, signed_in.clone(), canonical_id.as_deref())?;
+            snapshot.due = self.due(data, &url, &admit)?;
+            self.session = Some(Session { columns, signed_in, url, device, canonical_id, admit });
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens what is not open, and again what stands for another file by now.
+    fn open(&mut self) -> Result<(), StoreError> {
+        if self.app.as_ref().is_none_or(|app| app.check().is_err()) {
+            self.app = None;
+            self.app = Some(registry::open(&self.directory)?);
+        }
+        if self.data.as_ref().is_none_or(|data| data.check().is_err()) {
+            self.data = None;
+            let path = self.profile.path.as_deref().ok_or_else(|| {
+                failed(format!("profile {}: its data_dir leads out of WaveFlow's directory", self.profile.id))
+            })?;
+            self.data = Some(Database::open(path, Durability::Normal)?);
+        }
+        Ok(())
+    }
+
+    /// Which rows take part; writes a change of account down before anything is sent under it.
+    fn admit(&self, data: &Database, signed_in: SignedIn, canonical_id: Option<&str>) -> Result<Admit, StoreError> {
+        let (path, file) = (data.path().display().to_string(), data.file().key());
+        let credential = &signed_in.credential;
+        let mut ledger = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
+        if ledger.is_news(credential) {
+            let mut sight = Sight::default();
+            data.read(|connection| {
+                census::look(connection, |id, created_at| ledger.look(credential, &mut sight, id, created_at))
+            })?;
+            ledger = ledger.after(credential, &sight);
+            self.keeper.change(|record| record.set_ledger(&path, &file, canonical_id, ledger.clone()));
+        }
+        let (quarantined, released) = self.keeper.look(|record| {
+            let quarantined = record.quarantined_in(&path).map(|(operation_id, _)| operation_id).collect();
+            (quarantined, record.released.iter().map(|key| OperationId::new(key)).collect())
+        });
+        Ok(Admit { signed_in, ledger, quarantined, released })
+    }
+
+    /// Rows of quarantined ops whose daily try is due. What has no row any more is forgotten.
+    fn due(&self, data: &Database, url: &str, admit: &Admit) -> Result<Vec<i64>, StoreError> {
+        if admit.quarantined.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = data.path().display().to_string();
+        let entries: Vec<(OperationId, i64, bool)> = self.keeper.look(|record| {
+            let now = (self.clock)();
+            record.quarantined_in(&path).map(|(id, entry)| (id, entry.row, entry.is_due(now, url))).collect()
+        });
+        let mut due = Vec::new();
+        let mut gone = Vec::new();
+        data.read(|connection| {
+            for (operation_id, row, is_due) in entries {
+                match census::find(connection, row, &operation_id)? {
+                    Some(label) if is_due => due.push(label.id),
+                    Some(_) => {}
+                    None => gone.push(operation_id),
+                }
+            }
+            Ok(())
+        })?;
+        if !gone.is_empty() {
+            self.keeper.change(|record| gone.iter().for_each(|operation_id| record.forget(operation_id)));
+        }
+        Ok(due)
+    }
+
+    fn ensure_device(&mut self) -> Result<String, StoreError> {
+        let device = registry::ensure_device_id(opened(self.app.as_ref())?, (self.clock)())?
+            .ok_or_else(|| failed("app.db: no device id could be made".to_owned()))?;
+        if let Some(session) = &mut self.session {
+            session.device = Some(device.clone());
+        }
+        Ok(device)
+    }
+
+    fn read(&self, plan: &Plan) -> Result<Answer, StoreError> {
+        let session = self.session()?;
+        let paused = self.keeper.look(|record| record.paused);
+        let admit = |id, operation_id: &OperationId, created_at| session.admit.admission(id, operation_id, created_at);
+        let sender = Sender {
+            device: session.device.as_deref().unwrap_or_default(),
+            canonical_id: session.canonical_id.as_deref(),
+            admit: &admit,
+        };
+        self.data()?.read(|connection| {
+            // The token and the rows of one moment: a token pasted in mid-pass never carries the other account's rows.
+            if paused || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
+                return Ok(Answer::AccountChanged);
+            }
+            read::read(connection, session.columns, plan, &sender, Vec::new()).map(Answer::Rows)
+        })
+    }
+
+    fn reserve(&self, reserve: &Reserve) -> Result<Answer, StoreError> {
+        let columns = self.session()?.columns;
+        stamp::reserve(self.data()?, reserve, columns, (self.clock)()).map(Answer::Reserved)
+    }
+
+    fn quarantine(&mut self, refusals: &[Refusal]) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        let server = self.session()?.url.clone();
+        let data = opened(self.data.as_ref())?;
+        let database = data.path().display().to_string();
+        let mut entries = Vec::new();
+        data.read(|connection| {
+            for refusal in refusals {
+                let label = census::find(connection, refusal.id, &refusal.operation_id)?;
+                let Some(label) = label else { continue };
+                entries.push((
+                    refusal.operation_id.clone(),
+                    Quarantined {
+                        database: database.clone(),
+                        row: label.id,
+                        entity: label.entity,
+                        field: label.field,
+                        queued_at: label.created_at,
+                        words: refusal.words.clone(),
+                        since: now,
+                        tried_at: now,
+                        server: server.clone(),
+                    },
+                ));
+            }
+            Ok(())
+        })?;
+        let ids: Vec<OperationId> = entries.iter().map(|(operation_id, _)| operation_id.clone()).collect();
+        let fits = self
+            .keeper
+            .change(|record| entries.into_iter().all(|(operation_id, entry)| record.quarantine(&operation_id, entry)));
+        if !fits {
+            return Err(failed(format!(
+                "{QUARANTINE_MAX} ops are in quarantine, which is all it holds; look at them with `queue list`"
+            )));
+        }
+        for refusal in refusals {
+            tracing::warn!(operation_id = %refusal.operation_id, "quarantined: {}", refusal.words);
+        }
+        if let Some(session) = &mut self.session {
+            session.admit.quarantined.extend(ids);
+        }
+        // A copy for the app's diagnostics; the state file is what counts.
+        if let Err(error) = mark::mark_quarantined(opened(self.data.as_ref())?, refusals, now) {
+            tracing::warn!("{}", error.message);
+        }
+        Ok(())
+    }
+
+    fn still_refused(&self, refusal: Refusal) {
+        let now = (self.clock)();
+        let server = self.session.as_ref().map(|session| session.url.clone());
+        self.keeper.change(|record| {
+            if let Some(entry) = record.quarantine.get_mut(&refusal.operation_id.to_string()) {
+                entry.tried_at = now;
+                entry.words = refusal.words;
+                entry.server = server.unwrap_or_default();
+            }
+        });
+    }
+
+    /// Counts what is left, and writes down whose it is where something stays behind.
+    fn census(&self) -> Result<Counts, StoreError> {
+        let session = self.session()?;
+        let admit = &session.admit;
+        let data = self.data()?;
+        let credential = &admit.signed_in.credential;
+        let mut counts = Counts::default();
+        let mut sight = Sight::default();
+        data.read(|connection| {
+            let mut quarantined = HashSet::new();
+            let mut released = HashSet::new();
+            for (ids, rows) in [(&admit.quarantined, &mut quarantined), (&admit.released, &mut released)] {
+                for operation_id in ids {
+                    rows.extend(census::find(connection, i64::MIN, operation_id)?.map(|label| label.id));
+                }
+            }
+            census::look(connection, |id, created_at| {
+                admit.ledger.look(credential, &mut sight, id, created_at);
+                if quarantined.contains(&id) {
+                    counts.quarantined += 1;
+                } else if admit.ledger.owner(credential, id, created_at) == Owner::Present || released.contains(&id) {
+                    counts.remaining += 1;
+                } else {
+                    counts.held += 1;
+                }
+            })
+        })?;
+        let ledger = admit.ledger.after(credential, &sight);
+        if ledger != admit.ledger {
+            let (path, file) = (data.path().display().to_string(), data.file().key());
+            let canonical_id = session.canonical_id.as_deref();
+            self.keeper.change(|record| record.set_ledger(&path, &file, canonical_id, ledger));
+        }
+        Ok(counts)
+    }
+
+    fn data(&self) -> Result<&Database, StoreError> {
+        opened(self.data.as_ref())
+    }
+
+    fn session(&self) -> Result<&Session, StoreError> {
+        self.session.as_ref().ok_or_else(|| failed("nothing is open".to_owned()))
+    }
+}
+
+fn opened(database: Option<&Database>) -> Result<&Database, StoreError> {
+    database.ok_or_else(|| failed("nothing is open".to_owned()))
+}
+
+fn failed(message: String) -> StoreError {
+    StoreError { kind: StoreErrorKind::Failed, message }
+}
