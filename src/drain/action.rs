@@ -4,8 +4,6 @@
 //! [`Event`] belongs to the one that is; a [`Request`] is one transaction at the most, so that "killed between two
 //! requests" and "killed between two writes" are the same thing.
 
-use std::time::Duration;
-
 use crate::op::{Batch, Op, OperationId, Outcome, Reply};
 
 /// Something to perform.
@@ -185,6 +183,7 @@ pub enum Answer {
 }
 
 /// What the gates look at.
+#[expect(clippy::struct_excessive_bools, reason = "each is a gate of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// `pause` is in force.
@@ -252,13 +251,6 @@ pub enum Event {
     Tick,
     /// Shut down: begin nothing new.
     Stop,
-}
-
-/// The two clocks, handed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic, from any fixed point.
-    pub mono: Duration,
 }
 
 impl From<&Op> for Ack {

@@ -80,15 +80,9 @@ impl Ledger {
         match self.spans.iter().find(|span| id <= span.up_to) {
             Some(Span { owner: Some(owner), .. }) if owner == present => Owner::Present,
             Some(Span { owner: Some(_), .. }) => Owner::Other,
-            Some(Span { owner: None, .. }) => Owner::Unknown,
             None if created_at >= self.since(credential) => Owner::Present,
-            None => Owner::Unknown,
+            Some(Span { owner: None, .. }) | None => Owner::Unknown,
         }
-    }
-
-    /// Whether every row is certainly the present account's, whatever its age: then nobody needs to look.
-    pub fn is_silent(&self, credential: &Credential) -> bool {
-        credential.account.is_none()
     }
 
     /// Whether the account is another one than was seen last: then [`Ledger::seen`] is due before anything is sent.
@@ -97,6 +91,7 @@ impl Ledger {
     }
 
     /// The ledger after these rows (`id`, `created_at`; in any order) were seen waiting under `credential`.
+    #[must_use]
     pub fn seen(&self, credential: &Credential, rows: impl IntoIterator<Item = (i64, i64)>) -> Self {
         let mut sight = Sight::default();
         for (id, created_at) in rows {
@@ -116,6 +111,7 @@ impl Ledger {
     }
 
     /// The ledger after the rows in `sight` were seen waiting under `credential`.
+    #[must_use]
     pub fn after(&self, credential: &Credential, sight: &Sight) -> Self {
         let Some(present) = &credential.account else { return self.clone() };
         let Sight { lowest, newest, unknown } = *sight;
@@ -164,12 +160,12 @@ fn merge(spans: &mut Vec<Span>) {
 mod tests {
     use super::*;
 
-    fn account(subject: &str) -> Option<Account> {
-        Some(Account { issuer: "https://server".into(), subject: subject.into() })
+    fn account(subject: &str) -> Account {
+        Account { issuer: "https://server".into(), subject: subject.into() }
     }
 
     fn credential(subject: &str, created_at: i64, updated_at: i64) -> Credential {
-        Credential { account: account(subject), created_at, updated_at }
+        Credential { account: Some(account(subject)), created_at, updated_at }
     }
 
     #[test]
@@ -228,7 +224,7 @@ mod tests {
     fn an_emptied_queue_has_no_owner_and_the_account_stays_known() {
         let alice = credential("alice", 10, 10);
         let ledger = Ledger::default().seen(&alice, [(1, 20)]).seen(&alice, []);
-        assert_eq!(ledger, Ledger { account: account("alice"), spans: vec![] });
+        assert_eq!(ledger, Ledger { account: Some(account("alice")), spans: vec![] });
     }
 
     #[test]

@@ -83,12 +83,12 @@ pub fn judge(reply: Reply, device: &str) -> Verdict {
             offending,
             words: format!("409 hlc_regression: pair {}/{} is taken", offending.wall, offending.logical),
         },
-        Reply::Status { status, retry_after, words } => judge_status(status, retry_after, words),
+        Reply::Status { status, retry_after, words } => judge_status(status, retry_after, &words),
         Reply::Failed { kind, words } => judge_failure(kind, words),
     }
 }
 
-fn judge_status(status: u16, retry_after: Option<Duration>, words: String) -> Verdict {
+fn judge_status(status: u16, retry_after: Option<Duration>, words: &str) -> Verdict {
     let said = if words.is_empty() { status.to_string() } else { format!("{status}: {words}") };
     let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
     match status {

@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use crate::drain::action::{StoreError, StoreErrorKind};
 
 /// How long to wait for another process's write transaction: as long as the app waits for ours.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Our own statements are a dozen; this many are kept prepared.
 const STATEMENTS: usize = 24;
 

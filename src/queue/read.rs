@@ -131,7 +131,11 @@ impl<'a> Reading<'a> {
         let wire = match fields {
             Ok(fields) => fields.wire(&text),
             Err(column) => {
-                return self.sick(id, operation_id, format!("the row's `{column}` cannot be read as what it should be"));
+                return self.sick(
+                    id,
+                    operation_id,
+                    format!("the row's `{column}` cannot be read as what it should be"),
+                );
             }
         };
         if let Some(bytes) = too_long(row) {

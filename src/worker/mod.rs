@@ -150,12 +150,11 @@ impl<P: Perform> Lanes<P> {
     }
 
     fn send(&mut self, servers: &Servers, body: Bytes) {
-        self.sending = Some(match &self.way {
-            Some(way) => Box::pin(servers.push(&way.url, way.token.clone(), body)),
-            None => {
-                let words = "no server is known".to_owned();
-                Box::pin(std::future::ready(Reply::Failed { kind: FailedKind::Refused, words }))
-            }
+        self.sending = Some(if let Some(way) = &self.way {
+            Box::pin(servers.push(&way.url, way.token.clone(), body))
+        } else {
+            let words = "no server is known".to_owned();
+            Box::pin(std::future::ready(Reply::Failed { kind: FailedKind::Refused, words }))
         });
     }
 

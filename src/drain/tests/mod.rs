@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use super::action::*;
-use super::memory::UPLINK_MIN;
+use super::memory::{Memory, UPLINK_MIN};
 use crate::op::*;
 use world::{OP_BYTES, Server, Table, World, status};
 
@@ -35,12 +35,11 @@ fn the_next_batch_is_read_while_one_is_on_the_wire() {
             Some(Action::Store(Request::Read(_))) => reads += 1,
             Some(Action::Send(_)) => sending = true,
             Some(Action::Finish(_)) => break,
-            Some(_) => {}
             None if sending => {
                 reads_at_first_reply = Some(reads);
                 break;
             }
-            None => {}
+            _ => {}
         }
         if reads == 1 && !sending {
             let rows =
@@ -169,7 +168,7 @@ fn killed_between_any_two_writes_of_a_restamp_order_and_ops_are_kept() {
             deaths += 1;
         }
         world.table.end_at = None;
-        world.memory = Default::default();
+        world.memory = Memory::default();
         // The app goes on meanwhile.
         let next = world.table.clock + 1;
         world.table.add(31, next);
@@ -414,7 +413,7 @@ fn an_account_that_changes_in_mid_pass_ends_it_and_another_begins_at_once() {
         world.table.switch_account_at = Some(at);
         let outcome = world.pass().unwrap();
         assert_eq!((outcome.next, outcome.error), (Next::Now, None));
-        assert_eq!(outcome.sent as usize, world.server.order.len(), "what was on the wire counts");
+        assert_eq!(outcome.sent, world.server.order.len() as u64, "what was on the wire counts");
         world.table.switch_account_at = None;
         world.drain(1);
         world.assert_stored(35, &[]);
@@ -427,8 +426,8 @@ fn a_stop_ends_the_pass_after_what_is_on_the_wire() {
         let mut world = World::new(Table::with(35));
         world.stop_at = Some(at);
         let outcome = world.pass().unwrap();
-        assert_eq!(outcome.sent as usize, world.server.order.len());
-        assert_eq!(outcome.remaining as usize, world.table.rows.len());
+        assert_eq!(outcome.sent, world.server.order.len() as u64);
+        assert_eq!(outcome.remaining, world.table.rows.len() as u64);
         assert_eq!(world.table.rows.len() + world.server.order.len(), 35, "what was accepted is settled");
         world.stop_at = None;
         world.drain(1);

@@ -193,6 +193,9 @@ impl Table {
     }
 }
 
+/// Answers before the server does.
+pub(super) type Front = Box<dyn FnMut(usize, &[Op]) -> Option<Reply>>;
+
 /// The contract's server, and what stands in front of it.
 #[derive(Default)]
 pub(super) struct Server {
@@ -202,7 +205,7 @@ pub(super) struct Server {
     pub(super) order: Vec<Uuid>,
     pub(super) requests: usize,
     /// Answers before the server does; gets the request's number from 0.
-    pub(super) front: Option<Box<dyn FnMut(usize, &[Op]) -> Option<Reply>>>,
+    pub(super) front: Option<Front>,
     /// Ops that get 500 whatever comes.
     pub(super) poison: BTreeSet<Uuid>,
     /// Ops that are refused.
@@ -325,6 +328,7 @@ impl World {
         panic!("not drained after {most} passes: {:?}", self.table.rows.keys().collect::<Vec<_>>());
     }
 
+    #[expect(clippy::unused_self, reason = "reads as the world's op")]
     pub(super) fn uuid(&self, id: i64) -> Uuid {
         Uuid::from_u128(u128::from(id.unsigned_abs()) | 1 << 100)
     }
