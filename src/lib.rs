@@ -3,6 +3,8 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod drain;
 pub mod exit;
 pub mod lock;
@@ -12,5 +14,8 @@ pub mod push;
 pub mod queue;
 pub mod record;
 pub mod state;
+pub mod status;
+pub mod survey;
 pub mod token;
+pub mod trigger;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Stamps lie in `1..STAMP_LIMIT`: the later server refuses anything above for ever (contract, section 3).
@@ -198,7 +198,7 @@ impl Failure {
 }
 
 /// `reason` of the interface: why a profile was not drained at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// No server URL.

@@ -4,8 +4,11 @@
 //! carries the rest; a command that is not built yet is not in the definition.
 
 mod check_config;
+mod daemon;
 mod once;
 pub mod outcome;
+mod queue;
+mod status;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -62,8 +65,35 @@ enum Command {
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
         wait: Duration,
     },
+    /// Run the daemon, in the foreground.
+    Run,
+    /// Ask the running daemon for a pass, wait for it, and print the outcome.
+    Drain {
+        #[command(subcommand)]
+        when: When,
+    },
+    /// Show how things stand, for the daemon and for each profile.
+    Status,
+    /// Stop sending until `resume`, restarts included.
+    Pause,
+    /// Send again.
+    Resume,
+    /// Look at ops that were refused or held back, let them go, or delete them.
+    Queue {
+        #[command(subcommand)]
+        what: queue::What,
+    },
     /// Read the configuration and print what is in force.
     CheckConfig,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum When {
+    /// Now.
+    Now {
+        /// This profile alone.
+        profile: Option<i64>,
+    },
 }
 
 /// A path that is at least something.
@@ -102,7 +132,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: &Environment) -> 
 impl Cli {
     fn run(self, env: &Environment) -> Exit {
         let json = self.global.json;
-        let loaded = match config::load(&self.global.into(), env) {
+        let flags = Flags::from(self.global);
+        let loaded = match config::load(&flags, env) {
             Ok(loaded) => loaded,
             Err(error) => {
                 complain(&error.to_string(), "wrong_configuration", json);
@@ -112,6 +143,12 @@ impl Cli {
         log::start(loaded.config.log.level, loaded.config.log.format, env);
         match self.command {
             Command::CheckConfig => check_config::run(&loaded, env, json),
+            Command::Run => daemon::run(loaded, flags, env, json),
+            Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
+            Command::Status => status::run(&loaded.config, json, env),
+            Command::Pause => daemon::pause(&loaded.config, true, json),
+            Command::Resume => daemon::pause(&loaded.config, false, json),
+            Command::Queue { what } => queue::run(&loaded.config, what, json),
             Command::Once { wait } => once::run(&loaded.config, wait, json, env),
         }
     }
@@ -161,7 +198,7 @@ mod tests {
     fn waits(arguments: &[&str]) -> Duration {
         match parse(arguments).unwrap().command {
             Command::Once { wait } => wait,
-            Command::CheckConfig => panic!("not once"),
+            other => panic!("not once: {other:?}"),
         }
     }
 

@@ -4,33 +4,21 @@
 //! somebody else holds, or no data directory at all end it with 75; a wait that would outlast `--wait` is not begun.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::app::directory;
 use crate::app::registry::{self, Profile};
 use crate::config::{Config, Environment};
-use crate::drain::Rules;
-use crate::drain::action::StoreError;
-use crate::drain::backoff::{BackOff, Waits};
 use crate::exit::Exit;
 use crate::lock::DirectoryLock;
 use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
-use crate::push::{Proxies, Settings};
-use crate::record::Keeper;
-use crate::state::StateFile;
 use crate::worker::Worker;
-use crate::worker::servers::Servers;
-use crate::worker::store::Store;
-use crate::worker::thread::DatabaseThread;
+use crate::worker::engine::Engine;
 
 use super::outcome::{ProfileLabel, Report};
-
-/// An idle connection is dropped after this: proxies drop theirs after 60 to 90 s, and ours should go first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Passes with the usual back-off until nothing is left to send or `wait` is over; zero is a single pass.
 pub(super) fn run(config: &Config, wait: Duration, json: bool, env: &Environment) -> Exit {
@@ -48,8 +36,8 @@ pub(super) fn run(config: &Config, wait: Duration, json: bool, env: &Environment
             return error.exit();
         }
     };
-    let round = match Round::new(config, lock.directory(), env) {
-        Ok(round) => round,
+    let round = match Engine::new(config, env) {
+        Ok(engine) => Round { engine, directory: lock.directory().to_owned(), drained: BTreeMap::new() },
         Err((message, exit)) => {
             super::complain(&message, "unusable", json);
             return exit;
@@ -70,13 +58,8 @@ pub(super) fn run(config: &Config, wait: Duration, json: bool, env: &Environment
 
 /// Everything `once` works with.
 struct Round {
-    config: Config,
-    directory: std::path::PathBuf,
-    keeper: Arc<Keeper>,
-    database: DatabaseThread,
-    servers: Servers,
-    waits: Waits,
-    began: Instant,
+    engine: Engine,
+    directory: PathBuf,
     /// By the profile's number.
     drained: BTreeMap<i64, Drained>,
 }
@@ -85,51 +68,17 @@ struct Round {
 struct Drained {
     label: ProfileLabel,
     worker: Worker,
-    back_off: BackOff,
     sent: u64,
     outcome: Outcome,
 }
 
 impl Round {
-    fn new(config: &Config, directory: &Path, env: &Environment) -> Result<Self, (String, Exit)> {
-        let (file, record) = StateFile::open(&config.state_dir).map_err(|error| (error.to_string(), error.exit()))?;
-        let keeper = Arc::new(Keeper::new(Some(file), record));
-        let proxy = match &config.server.proxy {
-            Some(url) => Proxies::fixed(url).map_err(|message| (message, Exit::Config))?,
-            None => Proxies::from_env(|name| env.get(name).and_then(|value| value.to_str()).map(str::to_owned)),
-        };
-        let settings = Settings {
-            connect_timeout: config.server.connect_timeout,
-            request_timeout: config.server.request_timeout,
-            idle_timeout: IDLE_TIMEOUT,
-            ca_file: config.server.ca_file.clone(),
-            proxy,
-            require_tls: config.server.require_tls,
-        };
-        let waits = Waits { initial: config.retry.initial, max: config.retry.max };
-        let database =
-            DatabaseThread::start().map_err(|error| (format!("cannot start a thread: {error}"), Exit::TryLater))?;
-        let servers = Servers::new(settings, waits, Arc::clone(&keeper));
-        let directory = directory.to_owned();
-        let began = Instant::now();
-        Ok(Self {
-            config: config.clone(),
-            directory,
-            keeper,
-            database,
-            servers,
-            waits,
-            began,
-            drained: BTreeMap::new(),
-        })
-    }
-
     /// Pass after pass.
     async fn drain(mut self, wait: Duration) -> Vec<(ProfileLabel, Outcome)> {
         let (stop, stopped) = watch::channel(false);
         let deadline = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         loop {
-            let profiles = match self.profiles().await {
+            let profiles = match self.engine.profiles(self.directory.clone()).await {
                 Ok(profiles) => profiles,
                 Err(error) => {
                     let failure = Failure::new(ErrorKind::Database, error.message);
@@ -164,66 +113,31 @@ impl Round {
             .collect()
     }
 
-    async fn profiles(&self) -> Result<Vec<Profile>, StoreError> {
-        let directory = self.directory.clone();
-        let listed = self.database.call(move || {
-            let app = registry::open(&directory)?;
-            app.read(|connection| registry::profiles(connection, &directory))
-        });
-        listed.await.unwrap_or_else(|| Ok(Vec::new()))
-    }
-
     /// One pass over one profile, unless something has to be waited for.
     async fn pass(&mut self, profile: Profile, stopped: watch::Receiver<bool>) {
         let id = profile.id;
         let label = ProfileLabel { profile: id, name: profile.name.clone() };
-        let now = self.began.elapsed();
+        let engine = &self.engine;
         let drained = self.drained.entry(id).or_insert_with(|| {
-            let url = self.config.server.url.clone();
-            let store = Store::new(self.directory.clone(), profile, url, Arc::clone(&self.keeper), wall_clock);
-            let rules = Rules {
-                batch_ops: self.config.drain.batch_ops,
-                batch_bytes: self.config.drain.batch_bytes,
-                isolate_every: self.config.retry.max,
-            };
+            let worker = engine.worker(&self.directory, profile);
             let outcome = Outcome { next: Next::Now, ..Outcome::skipped(Reason::Unavailable) };
-            Drained { label, worker: Worker::new(store, rules), back_off: BackOff::default(), sent: 0, outcome }
+            Drained { label, worker, sent: 0, outcome }
         });
-        if *stopped.borrow() && drained.outcome.next != Next::Now || drained.waits(&self.servers, now).is_some() {
+        if *stopped.borrow() && drained.outcome.next != Next::Now || drained.worker.wait(engine).is_some() {
             return;
         }
-        let outcome = drained.worker.drain(&self.database, &self.servers, self.began, stopped).await;
-        let now = self.began.elapsed();
-        match (outcome.next, drained.worker.url()) {
-            // The token is one profile's; the files and the clock are.
-            (Next::LocalBackOff | Next::NewToken, _) | (_, None) => {
-                drained.back_off.note(outcome.next, self.waits, now, fastrand::u64(..));
-            }
-            (next, Some(url)) => {
-                drained.back_off = BackOff::default();
-                self.servers.note(url, next, now);
-            }
-        }
+        let outcome = drained.worker.drain(engine, stopped).await;
         drained.sent += outcome.sent;
         drained.outcome = outcome;
     }
 
     /// How long until another round makes sense; `None` where nothing is left that time could help.
     fn next_round(&self) -> Option<Duration> {
-        let now = self.began.elapsed();
         self.drained
             .values()
             .filter(|drained| drained.outcome.remaining > 0 || drained.outcome.next == Next::Now)
-            .map(|drained| drained.waits(&self.servers, now).unwrap_or_default())
+            .map(|drained| drained.worker.wait(&self.engine).unwrap_or_default())
             .min()
-    }
-}
-
-impl Drained {
-    /// How long to leave the profile alone: its own trouble's time, or its server's.
-    fn waits(&self, servers: &Servers, now: Duration) -> Option<Duration> {
-        let server = self.worker.url().and_then(|url| servers.wait(url, now));
-        self.back_off.wait(now).max(server)
     }
 }
 
@@ -232,10 +146,4 @@ async fn until(deadline: Option<tokio::time::Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Milliseconds since the epoch.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

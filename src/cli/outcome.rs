@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::op::{Failure, Outcome, Reason};
+use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
 
 /// Which profile an outcome is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,39 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The document of a daemon, for people. Names are not in it; numbers are.
+pub fn of_document(document: &serde_json::Value) -> String {
+    let mut text = String::new();
+    for line in document["profiles"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let outcome = outcome_of(line);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "Profile {}: {}", line["profile"], profile_words(&outcome));
+    }
+    let (sent, remaining) = (document["sent"].as_u64().unwrap_or(0), document["remaining"].as_u64().unwrap_or(0));
+    let _ = match (document["outcome"].as_str(), remaining) {
+        (Some("drained"), 0) => writeln!(text, "Done: {sent} sent."),
+        (Some("drained"), _) => {
+            writeln!(text, "Not done: {sent} sent, {remaining} waiting. The agent goes on trying.")
+        }
+        _ => writeln!(text, "Nothing was sent."),
+    };
+    text
+}
+
+fn outcome_of(line: &serde_json::Value) -> Outcome {
+    let number = |key: &str| line[key].as_u64().unwrap_or(0);
+    let message = line["error"]["message"].as_str().or(line["message"].as_str());
+    Outcome {
+        skipped: serde_json::from_value(line["reason"].clone()).ok(),
+        sent: number("sent"),
+        remaining: number("remaining"),
+        quarantined: number("quarantined"),
+        held: number("held"),
+        error: message.map(|message| Failure::new(ErrorKind::Server, message)),
+        next: Next::WhenWoken,
+    }
+}
+
 fn profile(id: i64, outcome: &Outcome) -> Line<'_> {
     let Outcome { skipped, sent, remaining, quarantined, held, error, next: _ } = outcome;
     let (quarantined, held) = (*quarantined, *held);
@@ -207,7 +240,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::op::{ErrorKind, Next};
 
     fn label(profile: i64) -> ProfileLabel {
         ProfileLabel { profile, name: format!("Name {profile}") }

@@ -217,6 +217,8 @@ pub struct Counts {
     pub quarantined: u64,
     /// Rows of another or an unknown account.
     pub held: u64,
+    /// When the oldest row that waits to be sent was queued, ms.
+    pub oldest: Option<i64>,
 }
 
 /// Why the database thread could not do something.

@@ -68,6 +68,16 @@ pub fn find(connection: &Connection, id: i64, operation_id: &OperationId) -> Res
         .on(connection)
 }
 
+/// The row at `id`.
+pub fn row(connection: &Connection, id: i64) -> Result<Option<(OperationId, Label)>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT operation_id, id, CAST(entity AS TEXT), CAST(field AS TEXT), created_at FROM sync_pending_op WHERE id = ?1",
+        )
+        .and_then(|mut statement| statement.query_row([id], |row| Ok((stored_id(row, 0), label(row)?))).optional())
+        .on(connection)
+}
+
 fn label(row: &Row<'_>) -> rusqlite::Result<Label> {
     Ok(Label {
         id: row.get(1)?,

@@ -34,3 +34,14 @@ pub fn settle(database: &Database, acks: &[Ack]) -> Result<usize, StoreError> {
         Ok(done)
     })
 }
+
+/// Deletes one row, whatever it holds: a person said so.
+pub fn discard(database: &Database, id: i64) -> Result<(), StoreError> {
+    database.write(|connection| {
+        connection
+            .prepare_cached("DELETE FROM sync_pending_op WHERE id = ?1")
+            .and_then(|mut statement| statement.execute([id]))
+            .on(connection)?;
+        Ok(())
+    })
+}

@@ -3,24 +3,27 @@
 //! What must always hold: no `SQLite` call and no file of ours is touched on the reactor's thread; the database and the
 //! wire are used side by side, one thing on each; nothing is decided here.
 //!
-//! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`servers`] (connections), then
-//! [`Worker::drain`].
+//! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`servers`] (connections), [`engine`]
+//! (all of them), then [`Worker::drain`].
 
+pub mod engine;
 pub mod servers;
 pub mod store;
 pub mod thread;
 
 use std::future::pending;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use self::engine::Engine;
 use self::servers::Servers;
 use self::store::{Store, Way};
 use self::thread::DatabaseThread;
 use crate::drain::action::{Action, Answer, Event, Request, StoreError};
+use crate::drain::backoff::BackOff;
 use crate::drain::memory::{Memory, Uplink};
 use crate::drain::{Pass, Rules};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
@@ -53,6 +56,8 @@ pub struct Worker<P = Store> {
     rules: Rules,
     /// Where the last pass's ops went.
     url: Option<String>,
+    /// For troubles that are this profile's own.
+    back_off: BackOff,
 }
 
 type Lane<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
@@ -61,7 +66,7 @@ type Stored<P> = Option<(P, Result<Answer, StoreError>)>;
 impl<P: Perform> Worker<P> {
     /// Drains what `store` opens.
     pub fn new(store: P, rules: Rules) -> Self {
-        Self { store: Some(store), memory: Memory::default(), rules, url: None }
+        Self { store: Some(store), memory: Memory::default(), rules, url: None, back_off: BackOff::default() }
     }
 
     /// The server of the last pass; `None` where a gate was shut before it was known.
@@ -69,15 +74,9 @@ impl<P: Perform> Worker<P> {
         self.url.as_deref()
     }
 
-    /// One pass, from the gates to the outcome. `began` is where monotonic time is counted from; `stop` turning true
-    /// ends the pass after what is on the wire.
-    pub async fn drain(
-        &mut self,
-        database: &DatabaseThread,
-        servers: &Servers,
-        began: Instant,
-        mut stop: watch::Receiver<bool>,
-    ) -> Outcome {
+    /// One pass, from the gates to the outcome. `stop` turning true ends it after what is on the wire.
+    pub async fn drain(&mut self, engine: &Engine, mut stop: watch::Receiver<bool>) -> Outcome {
+        let Engine { database, servers, began, .. } = engine;
         let uplink = Uplink::new(self.rules.batch_bytes);
         let mut pass = Pass::new(self.rules, self.memory.clone(), uplink);
         let mut lanes = Lanes { store: self.store.take(), storing: None, sending: None, way: None };
@@ -115,7 +114,59 @@ impl<P: Perform> Worker<P> {
         }
         self.memory = memory;
         self.store = lanes.store;
+        self.note(engine, outcome.next);
         outcome
+    }
+
+    /// The files are the profile's own trouble, and so are its clock and its token; the rest is the server's.
+    fn note(&mut self, engine: &Engine, next: Next) {
+        let now = engine.now();
+        match (next, &self.url) {
+            (Next::LocalBackOff | Next::NewToken, _) | (_, None) => {
+                self.back_off.note(next, engine.waits, now, fastrand::u64(..));
+            }
+            (next, Some(url)) => {
+                self.back_off = BackOff::default();
+                engine.servers.note(url, next, now);
+            }
+        }
+    }
+
+    /// How long to leave the profile alone: its own trouble's time, or its server's.
+    pub fn wait(&self, engine: &Engine) -> Option<Duration> {
+        let now = engine.now();
+        let server = self.url.as_ref().and_then(|url| engine.servers.wait(url, now));
+        self.back_off.wait(now).max(server)
+    }
+
+    /// Ends the wait, unless the server itself named it; says whether the way is free.
+    pub fn cut(&mut self, engine: &Engine) -> bool {
+        let now = engine.now();
+        let server = self.url.as_ref().is_none_or(|url| engine.servers.cut(url, now));
+        self.back_off.cut(now) && server
+    }
+
+    /// Does something with the store on the database thread, between passes; `None` where it is gone.
+    pub async fn with_store<T: Send + 'static>(
+        &mut self,
+        engine: &Engine,
+        work: impl FnOnce(&mut P) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut store = self.store.take()?;
+        let (store, done) = engine
+            .database
+            .call(move || {
+                let done = work(&mut store);
+                (store, done)
+            })
+            .await?;
+        self.store = Some(store);
+        Some(done)
+    }
+
+    /// Whether there is still something to drain with: `false` after a bug of ours took the store.
+    pub fn is_whole(&self) -> bool {
+        self.store.is_some()
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::drain::backoff::{BackOff, Waits};
 use crate::drain::memory::Uplink;
@@ -27,6 +28,7 @@ pub struct Servers {
     waits: Waits,
     keeper: Arc<Keeper>,
     known: Rc<RefCell<HashMap<String, Known>>>,
+    noted: Notify,
 }
 
 #[derive(Default)]
@@ -34,13 +36,15 @@ struct Known {
     idle: Vec<Client>,
     uplink: Option<Uplink>,
     back_off: BackOff,
+    /// A profile is trying whether the server is back.
+    probing: bool,
     warned: bool,
 }
 
 impl Servers {
     /// None yet.
     pub fn new(settings: Settings, waits: Waits, keeper: Arc<Keeper>) -> Self {
-        Self { settings, waits, keeper, known: Rc::default() }
+        Self { settings, waits, keeper, known: Rc::default(), noted: Notify::new() }
     }
 
     /// Sends `body` to the server at `url`.
@@ -94,11 +98,49 @@ impl Servers {
     /// Takes note of how a pass over `url` ended.
     pub fn note(&self, url: &str, next: Next, now: Duration) {
         let random = fastrand::u64(..);
-        self.known.borrow_mut().entry(url.to_owned()).or_default().back_off.note(next, self.waits, now, random);
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(url.to_owned()).or_default();
+        known.back_off.note(next, self.waits, now, random);
     }
 
     /// How long to leave the server at `url` alone.
     pub fn wait(&self, url: &str, now: Duration) -> Option<Duration> {
         self.known.borrow().get(url).and_then(|known| known.back_off.wait(now))
+    }
+
+    /// Ends the wait for the server at `url`, unless it named the time itself; says whether the way is free.
+    pub fn cut(&self, url: &str, now: Duration) -> bool {
+        self.known.borrow_mut().get_mut(url).is_none_or(|known| known.back_off.cut(now))
+    }
+
+    /// Whether a profile may try the server at `url` now: where it failed last, one tries for all. Whoever may says
+    /// afterwards that it [`Servers::tried`]; who may not waits for [`Servers::noted`].
+    pub fn may_try(&self, url: &str) -> bool {
+        let mut known = self.known.borrow_mut();
+        let Some(known) = known.get_mut(url) else { return true };
+        if known.back_off.failures() == 0 {
+            return true;
+        }
+        !std::mem::replace(&mut known.probing, true)
+    }
+
+    /// A try that [`Servers::may_try`] allowed is over, however it went.
+    pub fn tried(&self, url: &str) {
+        if let Some(known) = self.known.borrow_mut().get_mut(url) {
+            known.probing = false;
+        }
+        self.noted.notify_waiters();
+    }
+
+    /// Returns when a try is over.
+    pub async fn noted(&self) {
+        self.noted.notified().await;
+    }
+
+    /// Connections that were idle for too long, or that the server closed, are closed here too.
+    pub fn drop_idle(&self) {
+        for known in self.known.borrow_mut().values_mut() {
+            known.idle.iter_mut().for_each(Client::drop_idle);
+        }
     }
 }

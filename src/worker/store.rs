@@ -16,8 +16,9 @@ use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
 use crate::queue::read::{Admission, Sender};
 use crate::queue::{census, mark, read, settle, stamp};
-use crate::record::{Keeper, QUARANTINE_MAX, Quarantined};
+use crate::record::{Discarded, Keeper, QUARANTINE_MAX, Quarantined};
 use crate::token::Token;
+use crate::trigger::signature::Signature;
 
 /// Where ops go, under which token, as which device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Store {
     app: Option<Database>,
     data: Option<Database>,
     session: Option<Session>,
+    /// `data_version` of both files when the last pass began.
+    versions: Option<(i64, i64)>,
 }
 
 /// What a pass began with.
@@ -88,14 +91,122 @@ impl Store {
         keeper: Arc<Keeper>,
         clock: fn() -> i64,
     ) -> Self {
-        Self { directory, profile, url, keeper, clock, app: None, data: None, session: None }
+        Self { directory, profile, url, keeper, clock, app: None, data: None, session: None, versions: None }
     }
 
-    /// Closes both files.
-    pub fn close(&mut self) {
+    /// Whether somebody else committed to either file since the last pass looked at it, or nothing is open that could
+    /// tell. Own commits do not count (contract, section 5).
+    pub fn is_news(&self) -> bool {
+        let Some((app, data, versions)) = self.app.as_ref().zip(self.data.as_ref()).zip(self.versions).map(flat) else {
+            return true;
+        };
+        app.check().is_err()
+            || data.check().is_err()
+            || app.version().ok() != Some(versions.0)
+            || data.version().ok() != Some(versions.1)
+    }
+
+    /// Closes both files, unless somebody committed meanwhile. The signature of the files as nobody's commit is missed
+    /// in them: an event that finds them so is our own closing's.
+    pub fn close(&mut self) -> Option<Signature> {
+        let before = self.signature();
+        if self.is_news() {
+            return None;
+        }
         self.session = None;
+        self.versions = None;
         self.data = None;
         self.app = None;
+        let after = self.signature();
+        // A log that is still there is another program's, and closing ours did not touch it.
+        after.is_quiet_since(&before).then_some(after)
+    }
+
+    /// What a person wants to know, without a pass: what the gates say, where ops would go, what waits.
+    pub fn survey(&mut self) -> Result<(Snapshot, Option<String>, Counts), StoreError> {
+        let snapshot = self.begin()?;
+        let counts = if self.session.is_some() {
+            self.census()?
+        } else if snapshot.queue {
+            let mut counts = Counts::default();
+            self.data()?.read(|connection| {
+                census::look(connection, |_, created_at| {
+                    counts.remaining += 1;
+                    counts.oldest = Some(counts.oldest.map_or(created_at, |oldest| oldest.min(created_at)));
+                })
+            })?;
+            counts
+        } else {
+            Counts::default()
+        };
+        Ok((snapshot, self.session.as_ref().map(|session| session.url.clone()), counts))
+    }
+
+    /// Up to `limit` rows that are held, oldest first; nothing where nobody is signed in.
+    pub fn held(&mut self, limit: usize) -> Result<Vec<(OperationId, census::Label)>, StoreError> {
+        self.begin()?;
+        let Some(session) = &self.session else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        self.data()?.read(|connection| {
+            census::look(connection, |id, created_at| {
+                let owner = session.admit.ledger.owner(&session.admit.signed_in.credential, id, created_at);
+                if owner != Owner::Present && ids.len() < limit {
+                    ids.push(id);
+                }
+            })?;
+            let mut held = Vec::new();
+            for id in ids {
+                if let Some((operation_id, label)) = census::row(connection, id)?
+                    && session.admit.admission(id, &operation_id, label.created_at) == Admission::Held
+                {
+                    held.push((operation_id, label));
+                }
+            }
+            Ok(held)
+        })
+    }
+
+    /// Deletes the row of an op that is quarantined or held, and notes that; `None` where it is neither.
+    pub fn discard(&mut self, operation_id: &OperationId) -> Result<Option<Discarded>, StoreError> {
+        self.begin()?;
+        let Some(session) = &self.session else { return Ok(None) };
+        let data = self.data()?;
+        let key = operation_id.to_string();
+        let entry = self.keeper.look(|record| record.quarantine.get(&key).cloned());
+        let row = entry.as_ref().map_or(i64::MIN, |entry| entry.row);
+        let Some(label) = data.read(|connection| census::find(connection, row, operation_id))? else { return Ok(None) };
+        let reason = match session.admit.admission(label.id, operation_id, label.created_at) {
+            Admission::Waiting => return Ok(None),
+            Admission::Held => "held: queued under another or an unknown account".to_owned(),
+            Admission::Quarantined => entry.map_or_else(String::new, |entry| format!("quarantined: {}", entry.words)),
+        };
+        let note = Discarded {
+            operation_id: key,
+            entity: label.entity,
+            field: label.field,
+            queued_at: label.created_at,
+            reason,
+            at: (self.clock)(),
+        };
+        // The note first: a row that is gone without one would be a riddle.
+        self.keeper.change(|record| record.note_discarded(note.clone()));
+        settle::discard(data, label.id)?;
+        self.keeper.change(|record| record.forget(operation_id));
+        Ok(Some(note))
+    }
+
+    /// What `stat` says about the files.
+    pub fn signature(&self) -> Signature {
+        Signature::of(&self.directory, self.profile.path.as_deref())
+    }
+
+    /// Where ops would go now, and under which token: read afresh, without a pass.
+    pub fn look_for_way(&mut self) -> Option<(String, Token)> {
+        self.open().ok()?;
+        let (app, data) = (self.app.as_ref()?, self.data.as_ref()?);
+        let url = self.url.clone().or(app.read(registry::server_url).ok()?)?;
+        let signed_in = data.read(signed_in).ok()??;
+        Some((url, signed_in.token))
     }
 
     /// Where ops go; known once the gates were open.
@@ -139,6 +250,8 @@ impl Store {
         self.session = None;
         self.open()?;
         let (app, data) = (opened(self.app.as_ref())?, opened(self.data.as_ref())?);
+        // Before anything is read: what is committed from here on makes them differ.
+        self.versions = Some((app.version()?, data.version()?));
         let (url, device, canonical) = app.read(|connection| {
             Ok((
                 registry::server_url(connection)?,
@@ -353,6 +466,7 @@ impl Store {
                     counts.quarantined += 1;
                 } else if admit.ledger.owner(credential, id, created_at) == Owner::Present || released.contains(&id) {
                     counts.remaining += 1;
+                    counts.oldest = Some(counts.oldest.map_or(created_at, |oldest| oldest.min(created_at)));
                 } else {
                     counts.held += 1;
                 }
@@ -374,6 +488,10 @@ impl Store {
     fn session(&self) -> Result<&Session, StoreError> {
         self.session.as_ref().ok_or_else(|| failed("nothing is open".to_owned()))
     }
+}
+
+fn flat<A, B, C>(((a, b), c): ((A, B), C)) -> (A, B, C) {
+    (a, b, c)
 }
 
 fn opened(database: Option<&Database>) -> Result<&Database, StoreError> {

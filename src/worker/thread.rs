@@ -1,11 +1,13 @@
 //! The database thread: whatever blocks on a file runs here, one thing after the other.
 //!
-//! What must always hold: the reactor never waits for a file; dropping the handle ends the thread once it has done what
-//! it was given.
+//! What must always hold: the reactor never waits for a file; what was given is done, in order; with nothing to do for
+//! [`IDLE`] there is no thread at all.
 
-use std::io;
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -13,37 +15,93 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// `SQLite` needs little; what serde needs for the state file is bounded too.
 const STACK_BYTES: usize = 512 << 10;
+/// With nothing to do for this long the thread ends; making another one costs less than 0.1 ms.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// A handle on the thread.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub struct DatabaseThread {
-    jobs: mpsc::Sender<Job>,
+    desk: Arc<Desk>,
+}
+
+#[derive(Default)]
+struct Desk {
+    state: Mutex<State>,
+    given: Condvar,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// A thread is there and will look at `jobs` once more before it ends.
+    running: bool,
 }
 
 impl DatabaseThread {
-    /// Starts it.
-    pub fn start() -> io::Result<Self> {
-        let (jobs, given) = mpsc::channel::<Job>();
-        thread::Builder::new().name("database".into()).stack_size(STACK_BYTES).spawn(move || {
-            for job in given {
-                job();
-            }
-        })?;
-        Ok(Self { jobs })
-    }
-
-    /// Runs `work` there. `None` where the thread is gone or `work` panicked.
+    /// Runs `work` there. `None` where `work` panicked or no thread could be made.
     pub fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + 'static {
         let (done, result) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        self.give(Box::new(move || {
             // Nobody waits any more where the pass was dropped.
             let _ = done.send(work());
-        });
-        let given = self.jobs.send(job).is_ok();
-        async move { if given { result.await.ok() } else { None } }
+        }));
+        async move { result.await.ok() }
+    }
+
+    fn give(&self, job: Job) {
+        let mut state = self.desk.lock();
+        state.jobs.push_back(job);
+        if state.running {
+            self.desk.given.notify_one();
+            return;
+        }
+        let desk = Arc::clone(&self.desk);
+        let thread = thread::Builder::new().name("database".into()).stack_size(STACK_BYTES);
+        match thread.spawn(move || desk.work()) {
+            Ok(_) => state.running = true,
+            Err(error) => {
+                tracing::error!("cannot start a thread: {error}");
+                // Whoever waits for it learns that it will not be done.
+                state.jobs.clear();
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No job runs while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            // Its caller learns from the dropped sender; the others go on.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a database job panicked: this is a bug");
+            }
+        }
+    }
+
+    /// The next job; `None` after [`IDLE`] without one, and then the thread is already accounted for as gone.
+    fn next(&self) -> Option<Job> {
+        let state = self.lock();
+        let (mut state, _) = self
+            .given
+            .wait_timeout_while(state, IDLE, |state| state.jobs.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let job = state.jobs.pop_front();
+        state.running = job.is_some();
+        job
     }
 }
 
@@ -53,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_done_in_order_and_off_the_reactor() {
-        let thread = DatabaseThread::start().unwrap();
+        let thread = DatabaseThread::default();
         let here = std::thread::current().id();
         let first = thread.call(move || std::thread::current().id() != here);
         let second = thread.call(|| 2);
@@ -62,9 +120,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_panics_is_not_waited_for() {
-        let thread = DatabaseThread::start().unwrap();
+    async fn work_that_panics_is_not_waited_for_and_the_rest_goes_on() {
+        let thread = DatabaseThread::default();
         let lost: Option<()> = thread.call(|| panic!("on purpose")).await;
         assert_eq!(lost, None);
+        assert_eq!(thread.call(|| 1).await, Some(1));
     }
 }

@@ -165,7 +165,12 @@ impl Table {
             Request::Close => {
                 let held = self.rows.keys().filter(|id| self.held.contains(id)).count() as u64;
                 let quarantined = self.rows.keys().filter(|id| self.quarantined.contains_key(id)).count() as u64;
-                Answer::Closed(Counts { remaining: self.rows.len() as u64 - held - quarantined, quarantined, held })
+                Answer::Closed(Counts {
+                    remaining: self.rows.len() as u64 - held - quarantined,
+                    quarantined,
+                    held,
+                    oldest: None,
+                })
             }
         })
     }

@@ -1,0 +1,70 @@
+//! `run`, and what is asked of it in one line: `drain now`, `pause`, `resume`.
+
+use serde_json::Value;
+
+use crate::config::{Config, Environment, Flags, Loaded};
+use crate::control::client::{ClientError, ask};
+use crate::exit::Exit;
+
+/// The daemon, until a signal ends it.
+pub(super) fn run(loaded: Loaded, flags: Flags, env: &Environment, json: bool) -> Exit {
+    match crate::daemon::run(loaded, flags, env.clone()) {
+        Ok(exit) => exit,
+        Err((message, exit)) => {
+            super::complain(&message, "cannot_run", json);
+            exit
+        }
+    }
+}
+
+/// Waits for the pass, prints how it ended.
+pub(super) fn drain(config: &Config, profile: Option<i64>, json: bool) -> Exit {
+    let line = profile.map_or_else(|| "drain now".to_owned(), |profile| format!("drain now {profile}"));
+    asked(config, &line, json, |answer| {
+        let exit = if answer["remaining"].as_u64().unwrap_or(0) > 0 { Exit::TryLater } else { Exit::Done };
+        (super::outcome::of_document(answer), exit)
+    })
+}
+
+/// Stops or starts sending.
+pub(super) fn pause(config: &Config, paused: bool, json: bool) -> Exit {
+    let line = if paused { "pause" } else { "resume" };
+    asked(config, line, json, |_| {
+        let words =
+            if paused { "Paused: nothing is sent until `waveflow-sync-agent resume`." } else { "Sending again." };
+        (words.to_owned(), Exit::Done)
+    })
+}
+
+/// Asks the daemon, prints its answer as it is or in words.
+pub(super) fn asked(config: &Config, line: &str, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
+    match ask(&config.control.socket, line) {
+        Ok(answer) if answer["error"]["code"].is_string() => refused(&answer, json),
+        Ok(answer) => {
+            let (text, exit) = words(&answer);
+            super::answer(&if json { answer.to_string() } else { text }, exit)
+        }
+        Err(error) => {
+            super::complain(&error.to_string(), "no_daemon", json);
+            exit_of(&error)
+        }
+    }
+}
+
+fn refused(answer: &Value, json: bool) -> Exit {
+    let code = answer["error"]["code"].as_str().unwrap_or_default();
+    super::complain(answer["error"]["message"].as_str().unwrap_or_default(), code, json);
+    match code {
+        "unknown_profile" | "not_found" | "wrong_argument" | "unknown_command" => Exit::Usage,
+        "wrong_configuration" => Exit::Config,
+        _ => Exit::TryLater,
+    }
+}
+
+/// How to end where nobody answered.
+pub(super) fn exit_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::NotPermitted { .. } => Exit::NotPermitted,
+        ClientError::NoDaemon { .. } | ClientError::Ended { .. } => Exit::NoDaemon,
+    }
+}

@@ -1,0 +1,54 @@
+//! The command line's side of the control socket. Blocking: a command has nothing else to do.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The longest answer that is read: a list of a few thousand ops fits.
+const ANSWER_MAX: u64 = 64 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is behind the socket.
+    #[error("no agent is running behind {path} ({source}); start one with `waveflow-sync-agent run`")]
+    NoDaemon {
+        /// The socket.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket is somebody else's.
+    #[error("{path}: {source}")]
+    NotPermitted {
+        /// The socket.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended, or answered something else than JSON.
+    #[error("the agent behind {path} went away before it answered")]
+    Ended {
+        /// The socket.
+        path: String,
+    },
+}
+
+/// Sends `line` and reads the one answer.
+///
+/// # Errors
+/// Nobody answers.
+pub fn ask(path: &Path, line: &str) -> Result<Value, ClientError> {
+    let shown = path.display().to_string();
+    let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: shown.clone(), source },
+        _ => ClientError::NoDaemon { path: shown.clone(), source },
+    })?;
+    let ended = |_| ClientError::Ended { path: shown.clone() };
+    stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(b"\n")).map_err(ended)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).map_err(ended)?;
+    serde_json::from_str(&answer).map_err(|_| ClientError::Ended { path: shown })
+}

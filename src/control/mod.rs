@@ -1,0 +1,11 @@
+//! The control socket: one command a line, one JSON object a line.
+//!
+//! What must always hold: only the owner (and root) is heard; every line, client, and wait has a limit; a client that
+//! stalls, floods or vanishes costs nobody else anything.
+//!
+//! Reading order: [`command`] (the lines), [`socket`] (making and finding the socket), [`server`], [`client`].
+
+pub mod client;
+pub mod command;
+pub mod server;
+pub mod socket;

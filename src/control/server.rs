@@ -1,0 +1,278 @@
+//! The server's side of the control socket.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::command::{Command, LINE_MAX, LINES, NoCommand};
+use super::socket;
+use crate::cli::outcome::Report;
+use crate::daemon::agent::{Agent, Order};
+use crate::exit::Exit;
+use crate::survey::Listed;
+use crate::trigger::slot::Wake;
+
+/// Clients at a time; a person has one or two, a settings page one.
+const CLIENTS_MAX: usize = 32;
+/// A client that does not take its answer within this is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// While a client waits for a pass, it is looked this often whether it is still there.
+const LOOK_FOR_CLIENT_EVERY: Duration = Duration::from_millis(500);
+/// After a failed accept (out of descriptors, most likely) others may give some back.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
+
+/// The bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Option<UnixListener>,
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl Listener {
+    /// Makes the socket at `path`.
+    ///
+    /// # Errors
+    /// For people, and how to end with it.
+    pub fn bind(path: &Path) -> Result<Self, (String, Exit)> {
+        let bound = socket::bind(path)?;
+        let listener = UnixListener::from_std(bound)
+            .map_err(|error| (format!("control socket {}: {error}", path.display()), Exit::TryLater))?;
+        Ok(Self { socket: Some(listener), path: path.to_owned(), inode: socket::inode(path) })
+    }
+
+    /// What to accept on; once.
+    pub fn take(&mut self) -> Option<UnixListener> {
+        self.socket.take()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket, if it is still ours.
+    pub fn remove(&self) {
+        if self.inode.is_some() && socket::inode(&self.path) == self.inode {
+            // A stale socket is replaced at the next start anyway.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Accepts and answers for ever; its clients end with it.
+pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
+    let Some(listener) = listener else { return };
+    let clients = Rc::new(Cell::new(0_usize));
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let seat = Seat::take(&clients);
+                    tasks.spawn_local(client(stream, Rc::clone(&agent), seat));
+                }
+                Err(error) => {
+                    tracing::warn!("control socket: {error}");
+                    tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+                }
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+/// One of the [`CLIENTS_MAX`].
+struct Seat(Rc<Cell<usize>>);
+
+impl Seat {
+    fn take(clients: &Rc<Cell<usize>>) -> Option<Self> {
+        (clients.get() < CLIENTS_MAX).then(|| {
+            clients.set(clients.get() + 1);
+            Self(Rc::clone(clients))
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn client(mut stream: UnixStream, agent: Rc<Agent>, seat: Option<Seat>) {
+    if !is_owner(&stream) {
+        return;
+    }
+    if seat.is_none() {
+        // Politely, and without waiting for anything it may want to say.
+        let words = format!("{CLIENTS_MAX} clients are here already; try again");
+        write(&mut stream, &error("busy", &words)).await;
+        return;
+    }
+    let mut lines = Lines::default();
+    while let Some(line) = lines.next(&mut stream).await {
+        let (answer, goes_on) = match line {
+            Ok(line) => (answer(&line, &agent, &stream).await, true),
+            Err(()) => (Some(error("line_too_long", &format!("a line has at most {LINE_MAX} bytes"))), false),
+        };
+        let Some(answer) = answer else { return };
+        if !write(&mut stream, &answer).await || !goes_on {
+            return;
+        }
+    }
+}
+
+/// The owner, or root.
+fn is_owner(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Lines of one client, read with a limit.
+#[derive(Default)]
+struct Lines {
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    /// The next line; `Err` where it is too long; `None` at the end.
+    async fn next(&mut self, stream: &mut UnixStream) -> Option<Result<String, ()>> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                if at > LINE_MAX {
+                    return Some(Err(()));
+                }
+                let line: Vec<u8> = self.buffer.drain(..=at).collect();
+                return Some(Ok(String::from_utf8_lossy(&line[..at]).into_owned()));
+            }
+            if self.buffer.len() > LINE_MAX {
+                return Some(Err(()));
+            }
+            if self.ended {
+                let rest = std::mem::take(&mut self.buffer);
+                return (!rest.is_empty()).then(|| Ok(String::from_utf8_lossy(&rest).into_owned()));
+            }
+            let mut some = [0; 1024];
+            match stream.read(&mut some).await {
+                Ok(0) | Err(_) => self.ended = true,
+                Ok(count) => self.buffer.extend_from_slice(&some[..count]),
+            }
+        }
+    }
+}
+
+/// `None` where the client vanished while it was worked on.
+async fn answer(line: &str, agent: &Rc<Agent>, stream: &UnixStream) -> Option<String> {
+    let command = match Command::parse(line) {
+        Ok(command) => command,
+        Err(NoCommand::Unknown) => return Some(error("unknown_command", "no such command; try help")),
+        Err(NoCommand::Argument) => {
+            return Some(error("wrong_argument", "a profile is a number, an op is named; try help"));
+        }
+    };
+    tokio::select! {
+        answer = perform(command, agent) => Some(answer),
+        () = vanished(stream) => None,
+    }
+}
+
+/// Returns when nobody can read the answer any more. A client that has only said all it has to say is still there.
+async fn vanished(stream: &UnixStream) {
+    loop {
+        tokio::time::sleep(LOOK_FOR_CLIENT_EVERY).await;
+        let ready = stream.ready(Interest::WRITABLE).await;
+        if ready.is_err() || ready.is_ok_and(tokio::io::Ready::is_write_closed) {
+            return;
+        }
+    }
+}
+
+async fn perform(command: Command, agent: &Rc<Agent>) -> String {
+    match command {
+        Command::Drain(profile) => drain(profile, agent).await,
+        Command::Status => serde_json::to_string(&agent.status().await)
+            .unwrap_or_else(|_| error("internal", "the status cannot be written")),
+        Command::Pause => set_paused(agent, true).await,
+        Command::Resume => set_paused(agent, false).await,
+        Command::List => match agent.list().await {
+            Ok(ops) => list(&ops),
+            Err(message) => error("unavailable", &message),
+        },
+        Command::Retry(op) => json!({"retried": agent.retry(op).await}).to_string(),
+        Command::Discard(op) => match agent.discard(&op).await {
+            Ok(Some(note)) => json!({"discarded": note}).to_string(),
+            Ok(None) => error("not_found", "no such op is quarantined or held; see queue list"),
+            Err(message) => error("unavailable", &message),
+        },
+        Command::Wake(profile) => wake(profile, agent),
+        Command::Reload => reload(agent).await,
+        Command::Ping => {
+            json!({"pong": true, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")}).to_string()
+        }
+        Command::Help => {
+            let lines: serde_json::Map<String, Value> =
+                LINES.iter().map(|(line, does)| ((*line).to_owned(), Value::from(*does))).collect();
+            json!({"commands": lines}).to_string()
+        }
+    }
+}
+
+async fn drain(profile: Option<i64>, agent: &Rc<Agent>) -> String {
+    if let Some(number) = profile
+        && agent.find(number).is_none()
+    {
+        return error("unknown_profile", &format!("there is no profile {number}"));
+    }
+    let outcomes = agent.drain(profile).await;
+    Report::new(&outcomes).for_programs()
+}
+
+async fn set_paused(agent: &Rc<Agent>, paused: bool) -> String {
+    agent.set_paused(paused).await;
+    json!({"paused": paused}).to_string()
+}
+
+fn list(ops: &[Listed]) -> String {
+    json!({"ops": ops}).to_string()
+}
+
+fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
+    match profile {
+        None => agent.wake_all_in_doubt(Wake::Commit),
+        Some(number) => match agent.find(number) {
+            Some(served) => {
+                served.wake_in_doubt(Wake::Commit);
+            }
+            None => return error("unknown_profile", &format!("there is no profile {number}")),
+        },
+    }
+    json!({"woken": true}).to_string()
+}
+
+async fn reload(agent: &Rc<Agent>) -> String {
+    let (answer, done) = oneshot::channel();
+    agent.order(Order::Reload(answer)).await;
+    match done.await {
+        Ok(Ok(words)) => json!({"reloaded": true, "message": words}).to_string(),
+        Ok(Err(message)) => error("wrong_configuration", &message),
+        Err(_) => error("internal", "the agent is ending"),
+    }
+}
+
+fn error(code: &str, message: &str) -> String {
+    json!({"error": {"code": code, "message": message}}).to_string()
+}
+
+/// Whether the client took it.
+async fn write(stream: &mut UnixStream, answer: &str) -> bool {
+    let line = format!("{answer}\n");
+    matches!(tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(line.as_bytes())).await, Ok(Ok(())))
+}

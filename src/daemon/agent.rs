@@ -1,0 +1,405 @@
+//! What the daemon's parts share: the app's directory, the profiles that are served, and what clients may ask for.
+//!
+//! What must always hold: no borrow is held across an await; a profile that leaves `app.db` is stopped and joined, one
+//! that comes back is served anew.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::home::Home;
+use super::serve::serve;
+use super::served::Served;
+use crate::app::registry::Profile;
+use crate::cli::outcome::ProfileLabel;
+use crate::config::{self, Environment, Flags, Loaded};
+use crate::exit::Exit;
+use crate::op::{OperationId, Outcome, Reason};
+use crate::record::Discarded;
+use crate::status::{ProfileStatus, State, Status, timestamp};
+use crate::survey::{self, Listed};
+use crate::trigger::signature::Signature;
+use crate::trigger::slot::Wake;
+use crate::worker::engine::Engine;
+
+/// What a client may ask the daemon itself for.
+#[derive(Debug)]
+pub enum Order {
+    /// Look which profiles there are.
+    Refresh,
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Result<String, String>>),
+}
+
+/// The shared parts.
+pub struct Agent {
+    engine: RefCell<Rc<Engine>>,
+    loaded: RefCell<Loaded>,
+    flags: Flags,
+    env: Environment,
+    home: RefCell<Home>,
+    profiles: RefCell<BTreeMap<i64, Tenant>>,
+    orders: mpsc::Sender<Order>,
+    began: Instant,
+    /// `app.db` as it was when the profiles were last listed.
+    registry: RefCell<Option<Signature>>,
+}
+
+struct Tenant {
+    served: Rc<Served>,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Serving nothing yet.
+    ///
+    /// # Errors
+    /// For people, and how to end with it.
+    pub fn new(
+        loaded: Loaded,
+        flags: Flags,
+        env: Environment,
+        orders: mpsc::Sender<Order>,
+    ) -> Result<Self, (String, Exit)> {
+        let engine = RefCell::new(Rc::new(Engine::new(&loaded.config, &env)?));
+        let home = RefCell::new(Home::find(&loaded.config, &env));
+        Ok(Self {
+            engine,
+            loaded: RefCell::new(loaded),
+            flags,
+            env,
+            home,
+            profiles: RefCell::default(),
+            orders,
+            began: Instant::now(),
+            registry: RefCell::default(),
+        })
+    }
+
+    /// Begins to serve. A directory that is not there yet is waited for; one that another agent serves is not.
+    ///
+    /// # Errors
+    /// For people, and how to end with it.
+    pub async fn enter(&self) -> Result<(), (String, Exit)> {
+        if let Home::Taken(error) = &*self.home.borrow() {
+            return Err((error.to_string(), error.exit()));
+        }
+        if let Some(problem) = self.home.borrow().problem() {
+            tracing::info!("{problem}; waiting for it");
+        }
+        self.refresh().await;
+        Ok(())
+    }
+
+    /// Stops every profile, and waits for what is on the wire.
+    pub async fn leave(&self) {
+        let tenants = std::mem::take(&mut *self.profiles.borrow_mut());
+        stop(tenants.into_values()).await;
+    }
+
+    /// What is in force.
+    pub fn engine(&self) -> Rc<Engine> {
+        Rc::clone(&self.engine.borrow())
+    }
+
+    /// Who is served now.
+    pub fn served(&self) -> Vec<Rc<Served>> {
+        self.profiles.borrow().values().map(|tenant| Rc::clone(&tenant.served)).collect()
+    }
+
+    /// The profile with this number.
+    pub fn find(&self, profile: i64) -> Option<Rc<Served>> {
+        self.profiles.borrow().get(&profile).map(|tenant| Rc::clone(&tenant.served))
+    }
+
+    /// Looks which profiles there are: new ones are served, those that are gone are stopped.
+    pub async fn refresh(&self) {
+        let was_good = self.home.borrow().is_good();
+        if !was_good {
+            let engine = self.engine();
+            let home = Home::find(&engine.config, &self.env);
+            let gone = home.directory().is_none() || self.home.borrow().directory() != home.directory();
+            let returned = home.directory().is_some();
+            self.home.replace(home);
+            if gone || returned {
+                // Files of a directory that was removed are not served from one that took its place.
+                self.leave().await;
+            }
+        }
+        let Some(directory) = self.home.borrow().directory().map(Path::to_owned) else { return };
+        let signature = Signature::of(&directory, None);
+        match self.engine().profiles(directory.clone()).await {
+            Ok(profiles) => {
+                self.registry.replace(Some(signature));
+                self.settle_in(&directory, profiles).await;
+            }
+            // Nobody is sent away because a file could not be read for a moment.
+            Err(error) => tracing::warn!("{}", error.message),
+        }
+    }
+
+    async fn settle_in(&self, directory: &Path, profiles: Vec<Profile>) {
+        let gone: Vec<Tenant> = {
+            let mut served = self.profiles.borrow_mut();
+            let stays = |tenant: &Tenant| {
+                !tenant.task.is_finished()
+                    && profiles.iter().any(|p| p.id == tenant.served.profile.id && p.path == tenant.served.profile.path)
+            };
+            let ids: Vec<i64> = served.iter().filter(|(_, tenant)| !stays(tenant)).map(|(id, _)| *id).collect();
+            ids.into_iter().filter_map(|id| served.remove(&id)).collect()
+        };
+        stop(gone.into_iter()).await;
+        let engine = self.engine();
+        let mut served = self.profiles.borrow_mut();
+        for profile in profiles {
+            served.entry(profile.id).or_insert_with(|| {
+                let newcomer = Rc::new(Served::new(profile));
+                let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), directory.to_owned());
+                Tenant { served: newcomer, task: tokio::task::spawn_local(life) }
+            });
+        }
+    }
+
+    /// Directories the file watch belongs on.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let home = self.home.borrow();
+        let mut directories = home.surroundings();
+        if let Some(directory) = home.directory() {
+            directories.push(directory.join("profiles"));
+        }
+        let parents = self.served();
+        directories
+            .extend(parents.iter().filter_map(|served| Some(served.profile.path.as_ref()?.parent()?.to_owned())));
+        directories
+    }
+
+    /// Something was written to the log in `directory`.
+    pub fn wake_directory(&self, directory: &Path) {
+        for served in self.served() {
+            if served.profile.path.as_deref().and_then(Path::parent) == Some(directory) {
+                served.wake(Wake::Commit);
+            }
+        }
+    }
+
+    /// Wakes everybody.
+    pub fn wake_all(&self, wake: Wake) {
+        self.served().iter().for_each(|served| {
+            served.wake(wake);
+        });
+    }
+
+    /// Wakes everybody, whatever `stat` says.
+    pub fn wake_all_in_doubt(&self, wake: Wake) {
+        self.served().iter().for_each(|served| {
+            served.wake_in_doubt(wake);
+        });
+    }
+
+    /// Wakes everybody who may have something new; what `stat` says is looked at there.
+    pub fn wake_changed(&self) {
+        self.wake_all(Wake::Commit);
+    }
+
+    /// Whether `app.db` changed since the profiles were listed.
+    pub fn is_registry_new(&self) -> bool {
+        let home = self.home.borrow();
+        let now = home.directory().map(|directory| Signature::of(directory, None));
+        !home.is_good() || *self.registry.borrow() != now
+    }
+
+    /// The timer: looks with `stat`; `woke` from sleep, and every hour (`due`), it looks into the files.
+    pub async fn tick(&self, woke: bool, due: bool) {
+        if due || woke || self.is_registry_new() {
+            self.refresh().await;
+        }
+        for served in self.served() {
+            match (woke, due) {
+                (true, _) => served.wake_in_doubt(Wake::Ask),
+                (false, true) => served.wake_in_doubt(Wake::Commit),
+                (false, false) => served.wake(Wake::Commit),
+            };
+        }
+    }
+
+    /// Reads the configuration again; what it says about what cannot change while running.
+    ///
+    /// # Errors
+    /// The configuration is wrong and stays as it was: for people.
+    pub async fn reload(&self) -> Result<String, String> {
+        let loaded = config::load(&self.flags, &self.env).map_err(|error| error.to_string())?;
+        let old = self.engine();
+        let fixed = [
+            ("state_dir", loaded.config.state_dir != old.config.state_dir),
+            ("control.socket", loaded.config.control.socket != old.config.control.socket),
+            ("log", loaded.config.log != old.config.log),
+        ];
+        let fixed: Vec<&str> = fixed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+        let (keeper, database) = (old.keeper.clone(), old.database.clone());
+        let engine = Engine::with(&loaded.config, &self.env, keeper, database).map_err(|(message, _)| message)?;
+        self.leave().await;
+        if loaded.config.data_dir != old.config.data_dir {
+            // The old one is let go before the new one is looked for.
+            self.home.replace(Home::Nowhere(crate::app::directory::NotFound { looked_at: Vec::new() }));
+        }
+        self.engine.replace(Rc::new(engine));
+        self.loaded.replace(loaded);
+        self.refresh().await;
+        self.wake_all(Wake::Ask);
+        Ok(if fixed.is_empty() {
+            "reloaded".to_owned()
+        } else {
+            format!("reloaded; restart the agent for a change of {}", fixed.join(", "))
+        })
+    }
+
+    /// Carries out what only the daemon itself can.
+    pub async fn order(&self, order: Order) -> bool {
+        self.orders.send(order).await.is_ok()
+    }
+
+    /// `drain now`: a pass that begins after this call, for one profile or for all.
+    pub async fn drain(&self, profile: Option<i64>) -> Vec<(ProfileLabel, Outcome)> {
+        let wanted = match profile {
+            Some(profile) => self.find(profile).into_iter().collect(),
+            None => self.served(),
+        };
+        let tickets: Vec<(Rc<Served>, u64)> = wanted
+            .into_iter()
+            .map(|served| {
+                let ticket = served.wake_in_doubt(Wake::Ask);
+                (served, ticket)
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(tickets.len());
+        for (served, ticket) in tickets {
+            let outcome = served.outcome(ticket).await.unwrap_or_else(|| Outcome::skipped(Reason::Unavailable));
+            let label = ProfileLabel { profile: served.profile.id, name: served.profile.name.clone() };
+            outcomes.push((label, outcome));
+        }
+        outcomes
+    }
+
+    /// `pause` and `resume`.
+    pub async fn set_paused(&self, paused: bool) {
+        let engine = self.engine();
+        let keeper = engine.keeper.clone();
+        engine.database.call(move || keeper.change(|record| record.paused = paused)).await;
+        self.served().iter().for_each(|served| {
+            served.wake_in_doubt(Wake::Ask);
+        });
+    }
+
+    /// `status`. Counts afresh, from the files.
+    pub async fn status(&self) -> Status {
+        let engine = self.engine();
+        let record = engine.keeper.look(Clone::clone);
+        let directory = self.home.borrow().directory().map(Path::to_owned);
+        let mut profiles = Vec::new();
+        for served in self.served() {
+            let Some(directory) = directory.clone() else { break };
+            let (profile, url) = (served.profile.clone(), engine.config.server.url.clone());
+            let record = record.clone();
+            let look = engine.database.call(move || survey::status(&directory, &profile, url, &record));
+            if let Some(status) = look.await {
+                profiles.push(stand(status, &served, &engine));
+            }
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: Some(std::process::id()),
+            uptime_s: Some(self.began.elapsed().as_secs()),
+            paused: record.paused,
+            problem: self.home.borrow().problem(),
+            profiles,
+        }
+    }
+
+    /// `queue list`.
+    pub async fn list(&self) -> Result<Vec<Listed>, String> {
+        let engine = self.engine();
+        let Some(directory) = self.home.borrow().directory().map(Path::to_owned) else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for served in self.served() {
+            let record = engine.keeper.look(Clone::clone);
+            let (directory, profile) = (directory.clone(), served.profile.clone());
+            let url = engine.config.server.url.clone();
+            let listed = engine.database.call(move || survey::list(&directory, &profile, url, &record)).await;
+            match listed {
+                Some(Ok(listed)) => all.extend(listed),
+                // The others' are listed all the same.
+                Some(Err(error)) => tracing::warn!("{}", error.message),
+                None => return Err("the database thread failed".to_owned()),
+            }
+        }
+        Ok(all)
+    }
+
+    /// `queue retry`: how many ops were let go.
+    pub async fn retry(&self, operation_id: Option<OperationId>) -> usize {
+        let engine = self.engine();
+        let keeper = engine.keeper.clone();
+        let changed = engine.database.call(move || keeper.change(|record| record.retry(operation_id.as_ref()))).await;
+        self.served().iter().for_each(|served| {
+            served.wake_in_doubt(Wake::Ask);
+        });
+        changed.unwrap_or_default()
+    }
+
+    /// `queue discard`: what was discarded; `None` where no such op is quarantined or held.
+    pub async fn discard(&self, operation_id: &OperationId) -> Result<Option<Discarded>, String> {
+        let engine = self.engine();
+        let Some(directory) = self.home.borrow().directory().map(Path::to_owned) else { return Ok(None) };
+        for served in self.served() {
+            let mut store = crate::worker::store::Store::new(
+                directory.clone(),
+                served.profile.clone(),
+                engine.config.server.url.clone(),
+                engine.keeper.clone(),
+                crate::worker::engine::wall_clock,
+            );
+            let operation_id = operation_id.clone();
+            match engine.database.call(move || store.discard(&operation_id)).await {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(note))) => return Ok(Some(note)),
+                Some(Err(error)) => return Err(error.message),
+                None => return Err("the database thread failed".to_owned()),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the files say, and what the daemon knows besides.
+fn stand(mut status: ProfileStatus, served: &Served, engine: &Engine) -> ProfileStatus {
+    let standing = served.standing.borrow();
+    // A gate that is shut is known from the files at once; trouble is known from the last pass.
+    if matches!(status.state, State::Idle | State::Held) {
+        status.state = standing.state;
+    }
+    status.sent_total = standing.sent_total;
+    status.last_success = standing.last_success.map(timestamp);
+    status.last_error = status.last_error.or_else(|| standing.last_error.clone());
+    status.next_attempt_in_s = standing.next_attempt.map(|at| at.saturating_sub(engine.now()).as_secs());
+    status.server = status.server.or_else(|| standing.server.clone());
+    status
+}
+
+async fn stop(tenants: impl Iterator<Item = Tenant>) {
+    let tenants: Vec<Tenant> = tenants.collect();
+    for tenant in &tenants {
+        tenant.served.stop();
+    }
+    for tenant in tenants {
+        if let Err(error) = tenant.task.await
+            && error.is_panic()
+        {
+            tracing::error!("serving profile {} panicked: this is a bug", tenant.served.profile.id);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The daemon: the only place that spawns, supervises and shuts down.
+//!
+//! [`home`] is the app's directory as long as it is there, [`roster`] the profiles in it, [`served`] one of them as
+//! others see it, [`serve`] the life of its worker; [`Daemon::run`] holds them together.
+//!
+//! What must always hold: every task is joined or aborted by who spawned it; a profile that fails takes no other with
+//! it; after the first SIGTERM nothing new is begun and [`GRACE`] is the most it takes.
+
+pub mod agent;
+mod home;
+mod serve;
+pub mod served;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::agent::{Agent, Order};
+use crate::config::{Environment, Flags, Loaded};
+use crate::control::server;
+use crate::exit::Exit;
+use crate::trigger::nap::slept;
+use crate::trigger::signals::{Signal, Signals};
+use crate::trigger::slot::Wake;
+use crate::trigger::watch::{Seen, Watch};
+
+/// How long what is on the wire may take after the first signal to stop: the service manager's patience is longer.
+pub const GRACE: Duration = Duration::from_millis(4500);
+/// Whatever `stat` says, the files are looked into this often: a file system may keep no times.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Orders from clients that wait to be carried out; more than there are clients.
+const ORDERS: usize = 64;
+/// Looks at the clocks at least this often, so that waking from sleep is noticed soon.
+const CLOCKS_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// For people, and how to end with it.
+pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (String, Exit)> {
+    let internal = |what: &str, error: &dyn std::fmt::Display| (format!("{what}: {error}"), Exit::TryLater);
+    // Whatever we make is the owner's alone; the app's databases keep their own modes (SQLite sees to that).
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| internal("cannot start", &error))?;
+    let tasks = LocalSet::new();
+    let exit = {
+        // Sockets and signals belong to the reactor from the start.
+        let _entered = runtime.enter();
+        Daemon::start(loaded, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run()))
+    };
+    drop(tasks);
+    // A lookup that hangs in the resolver must not keep us.
+    runtime.shutdown_background();
+    exit
+}
+
+struct Daemon {
+    agent: Rc<Agent>,
+    signals: Signals,
+    orders: mpsc::Receiver<Order>,
+    watch: Watch,
+    listener: server::Listener,
+}
+
+impl Daemon {
+    fn start(loaded: Loaded, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
+        let signals = Signals::register().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
+        let listener = server::Listener::bind(&loaded.config.control.socket)?;
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let watch = Watch::new(loaded.config.watch.mode, loaded.config.watch.poll_interval);
+        let agent = Rc::new(Agent::new(loaded, flags, env, sender)?);
+        Ok(Self { agent, signals, orders, watch, listener })
+    }
+
+    async fn run(mut self) -> Exit {
+        let agent = Rc::clone(&self.agent);
+        if let Err((message, exit)) = agent.enter().await {
+            tracing::error!("{message}");
+            self.listener.remove();
+            return exit;
+        }
+        let serving = tokio::task::spawn_local(server::serve(self.listener.take(), Rc::clone(&agent)));
+        self.rewatch();
+        tracing::info!(
+            "waveflow-sync-agent {} serves {} profile(s); socket {}",
+            env!("CARGO_PKG_VERSION"),
+            agent.served().len(),
+            self.listener.path().display()
+        );
+        self.live().await;
+        tracing::info!("stopping");
+        serving.abort();
+        self.listener.remove();
+        tokio::select! {
+            () = agent.leave() => {}
+            () = tokio::time::sleep(GRACE) => tracing::warn!("what is on the wire takes too long; it will be sent again"),
+            _ = self.signals.next() => {}
+        }
+        Exit::Done
+    }
+
+    async fn live(&mut self) {
+        let agent = Rc::clone(&self.agent);
+        let mut timer = self.timer();
+        let mut clocks = (SystemTime::now(), Instant::now());
+        let mut looked = Instant::now();
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => {
+                        if let Err(message) = self.reload().await {
+                            tracing::error!("the configuration is as before: {message}");
+                        }
+                        timer = self.timer();
+                    }
+                },
+                Some(order) = self.orders.recv() => match order {
+                    Order::Refresh => {
+                        agent.refresh().await;
+                        self.rewatch();
+                    }
+                    Order::Reload(answer) => {
+                        let done = self.reload().await;
+                        timer = self.timer();
+                        let _ = answer.send(done);
+                    }
+                },
+                seen = self.watch.next() => self.seen(seen).await,
+                _ = timer.tick() => {
+                    let woke = nap(&mut clocks);
+                    let due = looked.elapsed() >= LOOK_EVERY;
+                    if due {
+                        looked = Instant::now();
+                    }
+                    agent.tick(woke, due).await;
+                    self.rewatch();
+                }
+            }
+        }
+    }
+
+    fn timer(&self) -> tokio::time::Interval {
+        let mut timer = interval(self.agent.engine().config.drain.interval.min(CLOCKS_EVERY));
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer.reset();
+        timer
+    }
+
+    async fn seen(&mut self, seen: Vec<Seen>) {
+        let mut refresh = false;
+        for what in seen {
+            match what {
+                Seen::Profile(directory) => self.agent.wake_directory(&directory),
+                Seen::Registry | Seen::Tree => refresh = true,
+                Seen::Anything => {
+                    refresh |= self.agent.is_registry_new();
+                    self.agent.wake_changed();
+                }
+            }
+        }
+        if refresh {
+            self.agent.refresh().await;
+            self.agent.wake_all(Wake::Commit);
+            self.rewatch();
+        }
+    }
+
+    async fn reload(&mut self) -> Result<String, String> {
+        let done = self.agent.reload().await?;
+        let engine = self.agent.engine();
+        self.watch = Watch::new(engine.config.watch.mode, engine.config.watch.poll_interval);
+        self.rewatch();
+        Ok(done)
+    }
+
+    fn rewatch(&mut self) {
+        let interval = self.agent.engine().config.watch.poll_interval;
+        self.watch.add(&self.agent.directories(), interval);
+    }
+}
+
+/// Whether the machine slept since the last look.
+fn nap(clocks: &mut (SystemTime, Instant)) -> bool {
+    let wall = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (now, monotonic) = (SystemTime::now(), Instant::now());
+    let slept = slept(wall(now).saturating_sub(wall(clocks.0)), monotonic.duration_since(clocks.1));
+    *clocks = (now, monotonic);
+    slept
+}

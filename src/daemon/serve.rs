@@ -1,0 +1,237 @@
+//! The life of one profile's worker: wait for a reason, pass, wait.
+//!
+//! What must always hold: never two passes of a profile at once; whoever holds a ticket is answered by a pass that began
+//! after it was given; while a server is to be left alone nothing is sent but by who may try for all; with nothing to do
+//! the files are closed.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::served::Served;
+use crate::op::{Next, Outcome};
+use crate::status::State;
+use crate::token::Token;
+use crate::trigger::signature::Signature;
+use crate::trigger::slot::Wake;
+use crate::worker::Worker;
+use crate::worker::engine::{Engine, wall_clock};
+use crate::worker::store::Store;
+
+/// The files are closed after this long without a reason to look at them.
+const CLOSE_AFTER: Duration = Duration::from_secs(3);
+/// While a server is left alone, commits are looked at this often for a new token or address: no user pastes faster.
+const PEEK_EVERY: Duration = Duration::from_millis(250);
+/// A pass that took its store with it (a bug of ours) is tried anew after this.
+const AFTER_A_BUG: Duration = Duration::from_secs(10);
+
+/// Serves a profile until it is stopped.
+pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: PathBuf) {
+    let worker = engine.worker(&directory, served.profile.clone());
+    let mut life = Life {
+        served,
+        engine,
+        directory,
+        worker,
+        retry: false,
+        closed: None,
+        open: false,
+        way: None,
+        next_peek: Duration::ZERO,
+        last: None,
+    };
+    life.served.wake(Wake::Commit);
+    while !life.served.is_stopping() {
+        life.step().await;
+    }
+}
+
+struct Life {
+    served: Rc<Served>,
+    engine: Rc<Engine>,
+    directory: PathBuf,
+    worker: Worker,
+    /// The last pass left something to do when the wait is over.
+    retry: bool,
+    /// What `stat` said when the files were closed.
+    closed: Option<Signature>,
+    open: bool,
+    /// Where ops went, and under which token, when the wait began.
+    way: Option<(String, Token)>,
+    next_peek: Duration,
+    last: Option<Outcome>,
+}
+
+impl Life {
+    async fn step(&mut self) {
+        let wait = self.worker.wait(&self.engine);
+        let next_attempt = wait.filter(|_| self.retry).map(|wait| self.engine.now() + wait);
+        self.served.standing.borrow_mut().next_attempt = next_attempt;
+        match (self.served.wanted(), wait) {
+            (Some(Wake::Ask), Some(_)) if !self.worker.cut(&self.engine) => self.put_off(),
+            (Some(Wake::Ask), _) => self.pass().await,
+            (Some(Wake::Commit), None) => self.look().await,
+            (Some(Wake::Commit), Some(wait)) => self.peek(wait).await,
+            (None, Some(wait)) if self.retry => self.rest(Some(wait)).await,
+            (None, None) if self.retry => self.pass().await,
+            (None, _) => self.rest(None).await,
+        }
+    }
+
+    /// The server itself named the time: who asks is told how the last pass ended.
+    fn put_off(&mut self) {
+        let covered = self.served.begin();
+        match &self.last {
+            Some(outcome) => self.served.finish(covered, Outcome { sent: 0, ..outcome.clone() }),
+            None => self.served.nothing_new(covered),
+        }
+    }
+
+    /// Something may have been committed: a pass, if it was.
+    async fn look(&mut self) {
+        let doubt = self.served.take_doubt();
+        if !doubt && !self.retry && !self.is_news().await {
+            let covered = self.served.begin();
+            return self.served.nothing_new(covered);
+        }
+        self.pass().await;
+    }
+
+    async fn is_news(&mut self) -> bool {
+        if !self.open {
+            let path = self.served.profile.path.as_deref();
+            return self.closed.as_ref() != Some(&Signature::of(&self.directory, path));
+        }
+        self.worker.with_store(&self.engine, |store| store.is_news()).await.unwrap_or(true)
+    }
+
+    async fn pass(&mut self) {
+        if !self.worker.is_whole() {
+            self.worker = self.engine.worker(&self.directory, self.served.profile.clone());
+        }
+        let url = self.worker.url().map(str::to_owned);
+        if let Some(url) = &url
+            && !self.engine.servers.may_try(url)
+        {
+            return self.wait_for_another().await;
+        }
+        let covered = self.served.begin();
+        self.served.standing.borrow_mut().state = State::Draining;
+        let engine = Rc::clone(&self.engine);
+        let outcome = self.worker.drain(&engine, self.served.stop_receiver()).await;
+        if let Some(url) = &url {
+            self.engine.servers.tried(url);
+        }
+        self.open = true;
+        self.closed = None;
+        self.retry = !matches!(outcome.next, Next::WhenWoken);
+        self.note(&outcome).await;
+        self.last = Some(outcome.clone());
+        self.served.finish(covered, outcome);
+        if !self.worker.is_whole() {
+            tokio::time::sleep(AFTER_A_BUG).await;
+        }
+    }
+
+    /// Another profile is trying whether the server is back.
+    async fn wait_for_another(&self) {
+        tokio::select! {
+            () = self.engine.servers.noted() => {}
+            () = self.stopping() => {}
+        }
+    }
+
+    async fn stopping(&self) {
+        let mut stop = self.served.stop_receiver();
+        // The sender lives as long as `served` does.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    async fn note(&mut self, outcome: &Outcome) {
+        if self.retry {
+            self.way = self.look_for_way().await;
+        }
+        let now = self.engine.now();
+        let mut standing = self.served.standing.borrow_mut();
+        standing.passed(outcome, wall_clock());
+        standing.server = self.worker.url().map(str::to_owned).or(standing.server.take());
+        if let Some(news) = standing.news(now) {
+            let (profile, name) = (self.served.profile.id, &self.served.profile.name);
+            match standing.state {
+                State::BackingOff | State::Unauthorized | State::Unavailable => {
+                    tracing::warn!("profile {profile} “{name}”: {news}");
+                }
+                _ => tracing::info!("profile {profile} “{name}”: {news}"),
+            }
+        }
+        if outcome.sent > 0 {
+            tracing::debug!(profile = self.served.profile.id, sent = outcome.sent, "sent");
+        }
+    }
+
+    async fn look_for_way(&mut self) -> Option<(String, Token)> {
+        self.worker.with_store(&self.engine, Store::look_for_way).await.flatten()
+    }
+
+    /// A commit while the server is to be left alone: only a new token or address ends that.
+    async fn peek(&mut self, wait: Duration) {
+        let now = self.engine.now();
+        if now < self.next_peek {
+            // Every commit rings; what it brought is looked at in a moment, with all the others.
+            tokio::select! {
+                () = tokio::time::sleep(wait.min(self.next_peek.saturating_sub(now))) => {}
+                () = self.asked_or_stopped() => {}
+            }
+            return;
+        }
+        self.next_peek = now + PEEK_EVERY;
+        self.open = true;
+        let way = self.look_for_way().await;
+        if way != self.way && way.is_some() {
+            self.way = way;
+            self.worker.cut(&self.engine);
+            return;
+        }
+        // The wake-up stays wanted: the pass after the wait covers it.
+        self.rest(Some(wait)).await;
+    }
+
+    async fn asked_or_stopped(&self) {
+        while self.served.wanted() != Some(Wake::Ask) && !self.served.is_stopping() {
+            self.served.rung().await;
+        }
+    }
+
+    /// Until something happens, or `wait` is over; with the files open only for a while.
+    async fn rest(&mut self, wait: Option<Duration>) {
+        let (limit, close) = match wait {
+            Some(wait) if !self.open || wait <= CLOSE_AFTER => (Some(wait), false),
+            _ if self.open => (Some(CLOSE_AFTER), true),
+            _ => (None, false),
+        };
+        let over = async {
+            match limit {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.served.rung() => {}
+            () = over => if close { self.close().await },
+        }
+    }
+
+    async fn close(&mut self) {
+        self.engine.servers.drop_idle();
+        match self.worker.with_store(&self.engine, Store::close).await.flatten() {
+            Some(signature) => {
+                self.open = false;
+                self.closed = Some(signature);
+            }
+            // Somebody committed at this very moment.
+            None => {
+                self.served.wake_in_doubt(Wake::Commit);
+            }
+        }
+    }
+}
