@@ -39,10 +39,10 @@ pub(super) fn pause(config: &Config, paused: bool, json: bool) -> Exit {
 /// Asks the daemon, prints its answer as it is or in words.
 pub(super) fn asked(config: &Config, line: &str, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
     match ask(&config.control.socket, line) {
-        Ok(answer) if answer["error"]["code"].is_string() => refused(&answer, json),
+        Ok(answer) if answer.value["error"]["code"].is_string() => refused(&answer.value, json),
         Ok(answer) => {
-            let (text, exit) = words(&answer);
-            super::answer(&if json { answer.to_string() } else { text }, exit)
+            let (text, exit) = words(&answer.value);
+            super::answer(if json { &answer.line } else { &text }, exit)
         }
         Err(error) => {
             super::complain(&error.to_string(), "no_daemon", json);

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::app::directory;
 use crate::config::{Config, Environment};
 use crate::control::client::{ClientError, ask};
@@ -15,13 +13,18 @@ use crate::survey;
 
 pub(super) fn run(config: &Config, json: bool, env: &Environment) -> Exit {
     match ask(&config.control.socket, "status") {
-        Ok(status) => print(&status, json, Exit::Done),
+        Ok(status) => super::answer(&if json { status.line } else { for_people(&status.value) }, Exit::Done),
         Err(error @ (ClientError::NoDaemon { .. } | ClientError::Ended { .. })) => {
             let status = without_daemon(config, env);
             if !json {
                 eprint_line(&error.to_string());
             }
-            print(&serde_json::to_value(status).unwrap_or_default(), json, Exit::NoDaemon)
+            let text = if json {
+                serde_json::to_string(&status).unwrap_or_default()
+            } else {
+                for_people(&serde_json::to_value(&status).unwrap_or_default())
+            };
+            super::answer(&text, Exit::NoDaemon)
         }
         Err(error) => {
             super::complain(&error.to_string(), "not_permitted", json);
@@ -32,10 +35,6 @@ pub(super) fn run(config: &Config, json: bool, env: &Environment) -> Exit {
 
 fn eprint_line(text: &str) {
     super::complain(text, "", false);
-}
-
-fn print(status: &Value, json: bool, exit: Exit) -> Exit {
-    super::answer(&if json { status.to_string() } else { for_people(status) }, exit)
 }
 
 fn without_daemon(config: &Config, env: &Environment) -> Status {

@@ -9,6 +9,15 @@ use serde_json::Value;
 /// The longest answer that is read: a list of a few thousand ops fits.
 const ANSWER_MAX: u64 = 64 << 20;
 
+/// What the daemon answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// As it came.
+    pub line: String,
+    /// As it reads.
+    pub value: Value,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -40,7 +49,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// Nobody answers.
-pub fn ask(path: &Path, line: &str) -> Result<Value, ClientError> {
+pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
     let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: shown.clone(), source },
@@ -50,5 +59,8 @@ pub fn ask(path: &Path, line: &str) -> Result<Value, ClientError> {
     stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(b"\n")).map_err(ended)?;
     let mut answer = String::new();
     BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).map_err(ended)?;
-    serde_json::from_str(&answer).map_err(|_| ClientError::Ended { path: shown })
+    match serde_json::from_str(&answer) {
+        Ok(value) => Ok(Answer { line: answer, value }),
+        Err(_) => Err(ClientError::Ended { path: shown }),
+    }
 }
