@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::status::{ProfileStatus, State, Status, timestamp};
 use crate::survey::{self, Listed};
 use crate::trigger::signature::Signature;
 use crate::trigger::slot::Wake;
+use crate::trigger::watch::Watched;
 use crate::worker::engine::Engine;
 
 /// What a client may ask the daemon itself for.
@@ -132,10 +133,14 @@ impl Agent {
             }
         }
         let Some(directory) = self.home.borrow().directory().map(Path::to_owned) else { return };
-        let signature = Signature::of(&directory, None);
+        let before = Signature::of(&directory, None);
         match self.engine().profiles(directory.clone()).await {
             Ok(profiles) => {
-                self.registry.replace(Some(signature));
+                // Our own opening and closing shows in the files too; somebody else's commit meanwhile must not be
+                // taken for it.
+                let after = Signature::of(&directory, None);
+                let known = if after.is_quiet_since(&before) { after } else { before };
+                self.registry.replace(Some(known));
                 self.settle_in(&directory, profiles).await;
             }
             // Nobody is sent away because a file could not be read for a moment.
@@ -166,15 +171,17 @@ impl Agent {
     }
 
     /// Directories the file watch belongs on.
-    pub fn directories(&self) -> Vec<PathBuf> {
+    pub fn directories(&self) -> Vec<Watched> {
         let home = self.home.borrow();
-        let mut directories = home.surroundings();
+        let mut directories: Vec<Watched> =
+            home.surroundings().into_iter().map(|directory| Watched { directory, writes: false }).collect();
         if let Some(directory) = home.directory() {
-            directories.push(directory.join("profiles"));
+            directories.push(Watched { directory: directory.to_owned(), writes: true });
+            directories.push(Watched { directory: directory.join("profiles"), writes: false });
         }
         let parents = self.served();
-        directories
-            .extend(parents.iter().filter_map(|served| Some(served.profile.path.as_ref()?.parent()?.to_owned())));
+        let parents = parents.iter().filter_map(|served| Some(served.profile.path.as_ref()?.parent()?.to_owned()));
+        directories.extend(parents.map(|directory| Watched { directory, writes: true }));
         directories
     }
 

@@ -58,15 +58,11 @@ impl Home {
         }
     }
 
-    /// Directories to watch for its coming and going.
+    /// Where to watch for its coming.
     pub(super) fn surroundings(&self) -> Vec<PathBuf> {
         match self {
-            Self::Here(lock) => {
-                let here = lock.directory();
-                [Some(here), here.parent()].into_iter().flatten().map(Path::to_owned).collect()
-            }
             Self::Nowhere(error) => error.looked_at.iter().filter_map(|place| nearest(&place.path)).collect(),
-            Self::Taken(_) => Vec::new(),
+            Self::Here(_) | Self::Taken(_) => Vec::new(),
         }
     }
 }

@@ -182,7 +182,7 @@ impl Daemon {
 
     fn rewatch(&mut self) {
         let interval = self.agent.engine().config.watch.poll_interval;
-        self.watch.add(&self.agent.directories(), interval);
+        self.watch.set(&self.agent.directories(), interval);
     }
 }
 

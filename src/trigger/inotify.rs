@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::watch::Seen;
+use super::watch::{Seen, Watched};
 
 /// Room for the events of one read; what does not fit stays in the kernel.
 const BUFFER: usize = 4096;
@@ -40,24 +40,24 @@ impl Inotify {
         Ok(Self { descriptor, directories: HashMap::new() })
     }
 
-    /// Watches `directory` too. Once more does nothing, but finds a directory that was made anew.
-    pub fn add(&mut self, directory: &Path) -> io::Result<()> {
-        #[expect(clippy::cast_sign_loss, reason = "a magic number, whatever the field's type")]
-        let kind = rustix::fs::statfs(directory)?.f_type as u64;
-        if BLIND.contains(&kind) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "on this file system changes cannot be watched"));
+    /// Watches these directories and no other. A directory that was made anew is found again.
+    pub fn set(&mut self, wanted: &[Watched]) -> io::Result<()> {
+        let descriptor = self.descriptor.get_ref();
+        self.directories.retain(|watch, directory| {
+            let stays = wanted.iter().any(|watched| watched.directory == *directory);
+            if !stays {
+                // One that is gone by itself has no watch any more.
+                let _ = inotify::remove_watch(descriptor, *watch);
+            }
+            stays
+        });
+        for watched in wanted {
+            match add(descriptor, watched) {
+                Ok(watch) => drop(self.directories.insert(watch, watched.directory.clone())),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let mask = WatchFlags::MODIFY
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR
-            | WatchFlags::EXCL_UNLINK;
-        let watch = inotify::add_watch(self.descriptor.get_ref(), directory, mask)?;
-        self.directories.insert(watch, directory.to_owned());
         Ok(())
     }
 
@@ -77,6 +77,24 @@ impl Inotify {
             }
         }
     }
+}
+
+fn add(descriptor: &OwnedFd, watched: &Watched) -> io::Result<i32> {
+    #[expect(clippy::cast_sign_loss, reason = "a magic number, whatever the field's type")]
+    let kind = rustix::fs::statfs(&watched.directory)?.f_type as u64;
+    if BLIND.contains(&kind) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "on this file system changes cannot be watched"));
+    }
+    let comings = WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::ONLYDIR
+        | WatchFlags::EXCL_UNLINK;
+    let mask = if watched.writes { comings | WatchFlags::MODIFY } else { comings };
+    Ok(inotify::add_watch(descriptor, &watched.directory, mask)?)
 }
 
 /// Reads what is there, adding to `seen`; false where nothing is left.

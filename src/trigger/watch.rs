@@ -11,6 +11,15 @@ use crate::config::WatchMode;
 #[cfg(target_os = "linux")]
 use super::inotify::Inotify;
 
+/// A directory to watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Where.
+    pub directory: PathBuf,
+    /// Whether writes in it matter, or only what comes and goes.
+    pub writes: bool,
+}
+
 /// What the watch saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -87,23 +96,15 @@ impl Watch {
         Self::Poll(poll_interval)
     }
 
-    /// Watches these directories too; a missing one is watched when it is named again.
-    pub fn add(&mut self, directories: &[PathBuf], poll_interval: Duration) {
+    /// Watches these directories and no other; a missing one is watched when it is named again.
+    pub fn set(&mut self, wanted: &[Watched], poll_interval: Duration) {
         #[cfg(target_os = "linux")]
-        if let Self::Inotify(inotify) = self {
-            for directory in directories {
-                match inotify.add(directory) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
-                    Err(error) => {
-                        *self = Self::fall_back(&error, poll_interval);
-                        return;
-                    }
-                }
-            }
+        if let Self::Inotify(inotify) = self
+            && let Err(error) = inotify.set(wanted)
+        {
+            *self = Self::fall_back(&error, poll_interval);
         }
-        let _ = (directories, poll_interval);
+        let _ = (wanted, poll_interval);
     }
 
     /// Waits for something to happen.
@@ -153,12 +154,15 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("1");
         let mut watch = Watch::new(WatchMode::Auto, Duration::from_secs(1));
-        let both = [root.path().to_owned(), directory.clone()];
-        watch.add(&both, Duration::from_secs(1));
+        let both = [
+            Watched { directory: root.path().to_owned(), writes: false },
+            Watched { directory: directory.clone(), writes: true },
+        ];
+        watch.set(&both, Duration::from_secs(1));
         for _ in 0..2 {
             std::fs::create_dir(&directory).unwrap();
             assert_eq!(watch.next().await, [Seen::Tree]);
-            watch.add(&both, Duration::from_secs(1));
+            watch.set(&both, Duration::from_secs(1));
             std::fs::write(directory.join("data.db-wal"), "x").unwrap();
             assert_eq!(watch.next().await, [Seen::Profile(directory.clone())]);
             std::fs::remove_dir_all(&directory).unwrap();
