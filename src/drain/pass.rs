@@ -3,7 +3,7 @@
 //!
 //! What must always hold: while a batch is on the wire the next one may be read, never sent; nothing is read while a
 //! chore (settle, re-stamp, quarantine) waits, so that a read sees what was decided; every way out goes through
-//! [`Step::Close`].
+//! `Step::Close`.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -29,7 +29,7 @@ use crate::drain::{Pass, Rules};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
 use crate::push::wire::Envelope;
 
-/// What the database thread does for a pass. [`store::ProfileStore`], and in tests one that stops at a chosen write.
+/// What the database thread does for a pass. [`Store`], and in tests one that stops at a chosen write.
 pub trait Perform: Send + 'static {
     /// Does one thing; one transaction at the most. Blocks.
     fn perform(&mut self, request: Request) -> Result<Answer, StoreError>;

@@ -74,7 +74,12 @@ impl Report {
     /// The latency that `share` (0 to 1) of the transactions did not exceed; zero where there was none.
     pub fn latency(&self, share: f64) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of a count of things in memory"
+        )]
         let place = (share.clamp(0.0, 1.0) * last as f64).round() as usize;
         self.latencies.get(place).copied().unwrap_or_default()
     }
