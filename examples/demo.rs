@@ -6,7 +6,7 @@
 //! in quarantine.
 //!
 //! What must always hold: nothing outside the temporary directory is touched, and it is gone at the end, Ctrl-C
-//! included; the only process ended here is one that was started here; it all takes less than [`LIMIT`].
+//! included; the only process ended here is one that was started here; it ends within [`LIMIT`].
 //!
 //! Reading order: [`story`] here, then `demo/agent.rs`, `demo/stage.rs`, `demo/tally.rs`.
 
@@ -99,7 +99,7 @@ fn a_scan(world: &mut World) -> Result<()> {
         "A scan",
         "The app commits thousands of ops, 200 at a time, while the agent drains behind it: neither waits for the other.",
     )?;
-    let script = Script { ops: SCAN_OPS, bursts_percent: 25, pause: Duration::from_millis(20), ..Script::default() };
+    let script = Script { ops: SCAN_OPS, bursts_percent: 25, pause: Duration::from_millis(5), ..Script::default() };
     let app = MadeUpApp::start(&world.profile, &script)?;
     app.wait_for(1, LIMIT);
     world.drain("30s")?;

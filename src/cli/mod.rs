@@ -6,6 +6,8 @@
 mod check_config;
 mod once;
 pub mod outcome;
+#[cfg(test)]
+mod readme;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
