@@ -1,4 +1,63 @@
 //! Delivers the operations the `WaveFlow` desktop app has queued to the user's waveflow-server.
+//!
+//! # The way of an op
+//!
+//! ```text
+//!   the app's files                       this library                              the server
+//!
+//!   app.db ────── app::registry ──▶ where to, as which device ─┐
+//!   data.db ───── app::account ───▶ under which token ─────────┤
+//!      │                                                       ▼
+//!      ├───────── queue::read ────▶ Op, Batch ──────────▶ push::Client ──── POST ────▶ ops stored
+//!      │                                                       │                           │
+//!      │                            Verdict ◀───── Reply ◀─────┴──────── the answer ───────┘
+//!      │                               │
+//!      ├◀─ queue::settle ── accepted ──┤
+//!      ├◀─ queue::stamp ─── 409 ───────┤
+//!      └◀─ queue::mark ──── failed ────┴── refused, with proof ──▶ record (quarantine, our own file)
+//! ```
+//!
+//! Who decides and who acts are kept apart. [`drain`] decides: a [`drain::Pass`] is a state machine without a file, a
+//! socket or a clock; it says what to do next ([`drain::action::Action`]) and is told what came of it
+//! ([`drain::action::Event`]). [`worker`] acts: it performs those actions with [`queue`] on the database thread and
+//! [`push`] on the wire. [`cli`] says which profiles, how often and for how long.
+//!
+//! # What must always hold
+//!
+//! An op leaves the queue only after the server named it as accepted. Stored order is queue order, but for ops that come
+//! back from quarantine or hold. Killed at any instruction, nothing is lost and nothing is stored twice. No token and no
+//! payload is in a log, an error or an answer. Each module opens with its own share of this.
+//!
+//! # Layout
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`op`] | the nouns: [`op::Op`], [`op::Batch`], [`op::Reply`], [`op::Outcome`]; data only |
+//! | [`drain`] | the decisions: gates, the pass, verdicts, quarantine, back-off, whose a row is; pure |
+//! | [`app`] | what we know of the app: its directory, its profiles, who is signed in |
+//! | [`queue`] | the table `sync_pending_op`: read, settle, mark, fresh stamps |
+//! | [`push`] | HTTP/1.1 and TLS to one server; no policy |
+//! | [`worker`] | where queue, push and pass meet |
+//! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
+//! | [`lock`] | one agent for each data directory |
+//! | [`config`], [`cli`] | what is in force; one file for each command |
+//! | [`exit`], [`log`], [`token`] | exit codes, events, the secret that cannot be printed |
+//!
+//! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app and a reference server), `examples/demo.rs`
+//! (the two and the agent, to watch).
+//!
+//! # Reading order
+//!
+//! An op's way from the queue and out of it again:
+//!
+//! 1. [`op`]: what is talked about.
+//! 2. [`drain::action`]: what a pass may ask for and be told; then [`drain::Pass`], with [`drain::gate`] before it.
+//! 3. [`queue::read`] and [`push::wire`]: rows become a request.
+//! 4. [`push::client`]: the request becomes an [`op::Reply`].
+//! 5. [`drain::verdict`]: the reply becomes a [`drain::verdict::Verdict`]. `drain/reply.rs` draws the consequences, and
+//!    `drain/suspect.rs` where one op seems to be to blame.
+//! 6. [`queue::settle`], [`queue::stamp`], [`queue::mark`]: the three things that may happen to its row.
+//! 7. [`worker::Worker::drain`], then `cli/once.rs`: what turns the wheel.
 
 pub mod app;
 pub mod cli;

@@ -8,6 +8,8 @@ mod daemon;
 mod once;
 pub mod outcome;
 mod queue;
+#[cfg(test)]
+mod readme;
 mod status;
 
 use std::ffi::OsString;
