@@ -1,1 +1,9 @@
-//! One test binary: every scenario is a module here, named as a sentence.
+//! One test binary: every scenario is a test here, named as a sentence, seen on the real binary.
+//!
+//! What must always hold: each has a directory, a server and an environment of its own, so that they run side by side;
+//! nothing outlives its test; traffic goes to loopback only.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod scenarios;

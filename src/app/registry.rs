@@ -25,7 +25,7 @@ pub struct Profile {
     pub id: i64,
     /// What the user calls it.
     pub name: String,
-    /// Its database; `None` where `data_dir` points out of the app's directory.
+    /// Its database; `None` where `data_dir` is no path, or one out of the app's directory.
     pub path: Option<PathBuf>,
 }
 
@@ -54,8 +54,10 @@ pub fn profiles(connection: &Connection, directory: &Path) -> Result<Vec<Profile
         connection.prepare_cached("SELECT id, name, data_dir FROM profile ORDER BY id LIMIT ?1").on(connection)?;
     let limit = i64::try_from(PROFILES_MAX).unwrap_or(i64::MAX);
     let rows = statement.query_map([limit], |row| {
-        let data_dir: String = row.get(2)?;
-        Ok(Profile { id: row.get(0)?, name: row.get(1)?, path: within(directory, &data_dir) })
+        // What is no text spoils this profile alone: it is listed, and has nowhere to be.
+        let text = |index| row.get_ref(index).ok().and_then(|value| value.as_str().ok());
+        let path = text(2).and_then(|data_dir| within(directory, data_dir));
+        Ok(Profile { id: row.get(0)?, name: text(1).unwrap_or_default().to_owned(), path })
     });
     rows.and_then(Iterator::collect).on(connection)
 }

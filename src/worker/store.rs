@@ -3,7 +3,7 @@
 //! What must always hold: what a batch travels under (token, device, profile) is what stood in the files when its rows
 //! were read; nothing is kept open beyond what [`Store::close`] closes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,13 +64,14 @@ struct Session {
 struct Admit {
     signed_in: SignedIn,
     ledger: Ledger,
-    quarantined: HashSet<OperationId>,
+    /// With the row it was found in: an id that is no text is found no other way.
+    quarantined: HashMap<OperationId, i64>,
     released: HashSet<OperationId>,
 }
 
 impl Admit {
     fn admission(&self, id: i64, operation_id: &OperationId, created_at: i64) -> Admission {
-        if self.quarantined.contains(operation_id) {
+        if self.quarantined.contains_key(operation_id) {
             return Admission::Quarantined;
         }
         let owner = self.ledger.owner(&self.signed_in.credential, id, created_at);
@@ -296,7 +297,7 @@ impl Store {
         if self.data.as_ref().is_none_or(|data| data.check().is_err()) {
             self.data = None;
             let path = self.profile.path.as_deref().ok_or_else(|| {
-                failed(format!("profile {}: its data_dir leads out of WaveFlow's directory", self.profile.id))
+                failed(format!("profile {}: its data_dir is no path within WaveFlow's directory", self.profile.id))
             })?;
             self.data = Some(Database::open(path, Durability::Normal)?);
         }
@@ -317,7 +318,8 @@ impl Store {
             self.keeper.change(|record| record.set_ledger(&path, &file, canonical_id, ledger.clone()));
         }
         let (quarantined, released) = self.keeper.look(|record| {
-            let quarantined = record.quarantined_in(&path).map(|(operation_id, _)| operation_id).collect();
+            let quarantined =
+                record.quarantined_in(&path).map(|(operation_id, entry)| (operation_id, entry.row)).collect();
             (quarantined, record.released.iter().map(|key| OperationId::new(key)).collect())
         });
         Ok(Admit { signed_in, ledger, quarantined, released })
@@ -410,7 +412,7 @@ impl Store {
             }
             Ok(())
         })?;
-        let ids: Vec<OperationId> = entries.iter().map(|(operation_id, _)| operation_id.clone()).collect();
+        let ids: Vec<(OperationId, i64)> = entries.iter().map(|(id, entry)| (id.clone(), entry.row)).collect();
         let fits = self
             .keeper
             .change(|record| entries.into_iter().all(|(operation_id, entry)| record.quarantine(&operation_id, entry)));
@@ -454,11 +456,12 @@ impl Store {
         let mut sight = Sight::default();
         data.read(|connection| {
             let mut quarantined = HashSet::new();
+            for (operation_id, row) in &admit.quarantined {
+                quarantined.extend(census::find(connection, *row, operation_id)?.map(|label| label.id));
+            }
             let mut released = HashSet::new();
-            for (ids, rows) in [(&admit.quarantined, &mut quarantined), (&admit.released, &mut released)] {
-                for operation_id in ids {
-                    rows.extend(census::find(connection, i64::MIN, operation_id)?.map(|label| label.id));
-                }
+            for operation_id in &admit.released {
+                released.extend(census::find(connection, i64::MIN, operation_id)?.map(|label| label.id));
             }
             census::look(connection, |id, created_at| {
                 admit.ledger.look(credential, &mut sight, id, created_at);
