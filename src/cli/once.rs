@@ -128,7 +128,9 @@ impl Round {
         }
         let outcome = drained.worker.drain(engine, stopped).await;
         drained.sent += outcome.sent;
-        drained.outcome = outcome;
+        // A pass that was stopped has nothing to say about why ops remain; the one before has.
+        let error = outcome.error.clone().or_else(|| drained.outcome.error.take().filter(|_| outcome.remaining > 0));
+        drained.outcome = Outcome { error, ..outcome };
     }
 
     /// How long until another round makes sense; `None` where nothing is left that time could help.

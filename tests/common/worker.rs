@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use testkit::data_dir::Profile;
 use tokio::sync::watch;
 use waveflow_sync_agent::app::registry;
+use waveflow_sync_agent::config::{Config, Environment, Flags, Platform};
 use waveflow_sync_agent::drain::Rules;
 use waveflow_sync_agent::drain::action::{Answer, Request, StoreError};
 use waveflow_sync_agent::drain::backoff::Waits;
@@ -18,6 +19,7 @@ use waveflow_sync_agent::op::{Outcome, Reason};
 use waveflow_sync_agent::push::{Proxies, Settings};
 use waveflow_sync_agent::record::Keeper;
 use waveflow_sync_agent::state::StateFile;
+use waveflow_sync_agent::worker::engine::Engine;
 use waveflow_sync_agent::worker::servers::Servers;
 use waveflow_sync_agent::worker::store::{Store, Way};
 use waveflow_sync_agent::worker::thread::DatabaseThread;
@@ -86,12 +88,18 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
     let isolate_every = Duration::from_secs(300);
     let mut worker = Worker::new(store, Rules { batch_ops, batch_bytes: 1 << 20, isolate_every });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let database = DatabaseThread::start().unwrap();
-    let servers = servers(keeper);
-    let began = Instant::now();
+    let waits = Waits { initial: Duration::from_millis(1), max: Duration::from_millis(2) };
+    let engine = Engine {
+        config: config(state_dir),
+        servers: servers(Arc::clone(&keeper), waits),
+        keeper,
+        database: DatabaseThread::default(),
+        waits,
+        began: Instant::now(),
+    };
     for _ in 0..PASSES_MAX {
         let (_stop, stopped) = watch::channel(false);
-        let outcome = runtime.block_on(worker.drain(&database, &servers, began, stopped));
+        let outcome = runtime.block_on(worker.drain(&engine, stopped));
         let ended = outcome.skipped == Some(Reason::Unavailable);
         if ended || outcome.remaining == 0 {
             return Drained { requests: requests.load(Ordering::Relaxed), outcome };
@@ -100,7 +108,13 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
     panic!("jammed: {PASSES_MAX} passes, and ops remain");
 }
 
-fn servers(keeper: Arc<Keeper>) -> Servers {
+/// The defaults, in an environment without anything.
+fn config(home: &Path) -> Config {
+    let env = Environment::new(Platform::CURRENT, home, [("HOME", home.to_str().unwrap())]);
+    waveflow_sync_agent::config::load(&Flags::default(), &env).unwrap().config
+}
+
+fn servers(keeper: Arc<Keeper>, waits: Waits) -> Servers {
     let settings = Settings {
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(10),
@@ -109,6 +123,5 @@ fn servers(keeper: Arc<Keeper>) -> Servers {
         proxy: Proxies::from_env(|_| None),
         require_tls: false,
     };
-    let waits = Waits { initial: Duration::from_millis(1), max: Duration::from_millis(2) };
     Servers::new(settings, waits, keeper)
 }
