@@ -3,14 +3,16 @@
 //! What must always hold: our own events obey the level; what libraries say is shown from `warn` up at the most, since
 //! a library's debug output may quote a request.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::Registry;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::config::Environment;
 use crate::config::values::Choice;
@@ -70,9 +72,14 @@ impl From<Level> for LevelFilter {
 
 /// Starts logging to stderr, for the rest of the process. Where somebody else already did, theirs stays.
 pub fn start(level: Level, format: Format, env: &Environment) {
-    let colour = is_coloured(io::stderr().is_terminal(), env);
+    let stderr = rustix::fs::fstat(io::stderr()).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    let style = match format {
+        Format::Json => Style::Json,
+        Format::Text if is_journal(stderr.as_deref(), env) => Style::Journal,
+        Format::Text => Style::Text { colour: is_coloured(io::stderr().is_terminal(), env) },
+    };
     // The only error is that there is a subscriber already, and then there is logging.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, format, colour, io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber(level, style, io::stderr));
 }
 
 /// <https://no-color.org>: set and not empty means no colour.
@@ -80,21 +87,57 @@ fn is_coloured(terminal: bool, env: &Environment) -> bool {
     terminal && env.get("NO_COLOR").is_none()
 }
 
-fn subscriber<W>(level: Level, format: Format, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+/// Whether stderr (`device:inode`) is the journal's: systemd names it so, and a redirected stderr has another.
+fn is_journal(stderr: Option<&str>, env: &Environment) -> bool {
+    stderr.is_some() && env.get("JOURNAL_STREAM").and_then(|value| value.to_str()) == stderr
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Text { colour: bool },
+    Json,
+    Journal,
+}
+
+fn subscriber<W>(level: Level, style: Style, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let others = Level::Warn.min(level);
     let filter = Targets::new().with_default(LevelFilter::from(others)).with_target(OURS, LevelFilter::from(level));
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        Format::Text => {
-            tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour).with_filter(filter).boxed()
-        }
-        Format::Json => {
-            tracing_subscriber::fmt::layer().with_writer(writer).json().flatten_event(true).with_filter(filter).boxed()
-        }
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match style {
+        Style::Text { colour } => lines.with_ansi(colour).with_filter(filter).boxed(),
+        Style::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        Style::Journal => lines.with_ansi(false).event_format(Journal).with_filter(filter).boxed(),
     };
     Registry::default().with(layer)
+}
+
+/// A line for the journal, which keeps time and name itself and takes the priority from a prefix (`sd-daemon(3)`).
+struct Journal;
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// Syslog's numbers.
+fn priority(level: tracing::Level) -> u8 {
+    match level {
+        tracing::Level::ERROR => 3,
+        tracing::Level::WARN => 4,
+        tracing::Level::INFO => 6,
+        _ => 7,
+    }
 }
 
 #[cfg(test)]
@@ -118,10 +161,12 @@ mod tests {
         }
     }
 
-    fn logged(level: Level, format: Format, colour: bool) -> String {
+    const PLAIN: Style = Style::Text { colour: false };
+
+    fn logged(level: Level, style: Style) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        tracing::subscriber::with_default(subscriber(level, format, colour, move || writer.clone()), || {
+        tracing::subscriber::with_default(subscriber(level, style, move || writer.clone()), || {
             tracing::info!(profile = 1, "ours at info");
             tracing::debug!("ours at debug");
             tracing::info!(target: "hyper", "theirs at info");
@@ -139,7 +184,7 @@ mod tests {
             (Level::Info, vec!["ours at info", "theirs at warn", "theirs at error"]),
             (Level::Trace, vec!["ours at info", "ours at debug", "theirs at warn", "theirs at error"]),
         ] {
-            let text = logged(level, Format::Text, false);
+            let text = logged(level, PLAIN);
             assert_eq!(text.lines().count(), expected.len(), "{level:?}: {text}");
             assert!(text.lines().zip(expected).all(|(line, end)| line.contains(end)), "{level:?}: {text}");
         }
@@ -147,18 +192,34 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line() {
-        let text = logged(Level::Info, Format::Json, false);
+        let text = logged(Level::Info, Style::Json);
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!((&first["message"], &first["profile"]), (&"ours at info".into(), &1.into()));
     }
 
     #[test]
     fn colour_is_for_terminals_of_people_who_did_not_say_no() {
-        assert!(!logged(Level::Info, Format::Text, false).contains('\u{1b}'));
-        assert!(logged(Level::Info, Format::Text, true).contains('\u{1b}'));
+        assert!(!logged(Level::Info, PLAIN).contains('\u{1b}'));
+        assert!(logged(Level::Info, Style::Text { colour: true }).contains('\u{1b}'));
         let env = |value| Environment::new(Platform::Linux, Path::new("/"), [("NO_COLOR", value)]);
         assert!(is_coloured(true, &env("")));
         assert!(!is_coloured(true, &env("1")));
         assert!(!is_coloured(false, &env("")));
+    }
+
+    #[test]
+    fn the_journal_gets_a_priority_and_no_time() {
+        let text = logged(Level::Debug, Style::Journal);
+        let starts: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+        assert_eq!(starts, ["<6>", "<7>", "<4>", "<3>"]);
+        assert!(text.starts_with("<6>ours at info profile=1\n"), "{text}");
+    }
+
+    #[test]
+    fn only_the_stream_that_systemd_named_is_the_journals() {
+        let env = Environment::new(Platform::Linux, Path::new("/"), [("JOURNAL_STREAM", "8:1234")]);
+        assert!(is_journal(Some("8:1234"), &env));
+        assert!(!is_journal(Some("8:99"), &env));
+        assert!(!is_journal(None, &Environment::new(Platform::Linux, Path::new("/"), [])));
     }
 }

@@ -100,7 +100,7 @@ impl Daemon {
         tokio::select! {
             () = agent.leave() => {}
             () = tokio::time::sleep(GRACE) => tracing::warn!("what is on the wire takes too long; it will be sent again"),
-            _ = self.signals.next() => {}
+            () = async { while self.signals.next().await != Signal::Stop {} } => {}
         }
         Exit::Done
     }
