@@ -37,6 +37,8 @@ pub(crate) enum End {
     Before(usize),
     /// When request number n is performed, and before anybody knows.
     After(usize),
+    /// When the transaction number n, from 0, that assigns fresh stamps is committed.
+    AfterAssigning(usize),
 }
 
 /// The real store, with an end.
@@ -44,6 +46,7 @@ struct Mortal {
     store: Store,
     end: End,
     requests: Arc<AtomicUsize>,
+    assigned: Arc<AtomicUsize>,
 }
 
 impl Perform for Mortal {
@@ -53,8 +56,10 @@ impl Perform for Mortal {
             // Not a panic: nothing is printed, and nothing catches it but the end of the thread.
             std::panic::resume_unwind(Box::new("killed"));
         }
+        let assigns = matches!(request, Request::Assign(_));
         let result = self.store.perform(request);
-        if self.end == End::After(number) {
+        let assigned = assigns.then(|| self.assigned.fetch_add(1, Ordering::Relaxed));
+        if self.end == End::After(number) || assigned.is_some_and(|n| self.end == End::AfterAssigning(n)) {
             std::panic::resume_unwind(Box::new("killed"));
         }
         result
@@ -69,6 +74,8 @@ impl Perform for Mortal {
 pub(crate) struct Drained {
     /// How many requests the store got.
     pub(crate) requests: usize,
+    /// How many of them assigned fresh stamps.
+    pub(crate) assigned: usize,
     /// Of the last pass.
     pub(crate) outcome: Outcome,
 }
@@ -82,9 +89,9 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
     let profiles = app.read(|connection| registry::profiles(connection, &directory)).unwrap();
     let registered = profiles.into_iter().find(|registered| registered.id == profile.id).unwrap();
     drop(app);
-    let requests = Arc::new(AtomicUsize::new(0));
+    let (requests, assigned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let store = Store::new(directory, registered, None, Arc::clone(&keeper), testkit::time::now_ms);
-    let store = Mortal { store, end, requests: Arc::clone(&requests) };
+    let store = Mortal { store, end, requests: Arc::clone(&requests), assigned: Arc::clone(&assigned) };
     let isolate_every = Duration::from_secs(300);
     let mut worker = Worker::new(store, Rules { batch_ops, batch_bytes: 1 << 20, isolate_every });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -102,7 +109,8 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
         let outcome = runtime.block_on(worker.drain(&engine, stopped));
         let ended = outcome.skipped == Some(Reason::Unavailable);
         if ended || outcome.remaining == 0 {
-            return Drained { requests: requests.load(Ordering::Relaxed), outcome };
+            let [requests, assigned] = [requests, assigned].map(|count| count.load(Ordering::Relaxed));
+            return Drained { requests, assigned, outcome };
         }
     }
     panic!("jammed: {PASSES_MAX} passes, and ops remain");

@@ -4,13 +4,15 @@ use testkit::data_dir::{Generation, Profile};
 use testkit::ops::NewOp;
 use testkit::server::{Hlc, Server, Version};
 
-use crate::common::worker::{End, drain};
+use crate::common::worker::{Drained, End, drain};
 use crate::common::{DEVICE, Stage, assert_delivered};
 
 /// Ops in the queue when the agent starts.
 const OPS: u64 = 300;
 /// Small, so that there are many writes to be killed at.
 const BATCH_OPS: usize = 40;
+/// Rows that one short transaction cannot stamp.
+const LONG: u64 = 20_000;
 /// Stamps that are taken on the server.
 const TAKEN: i64 = 500;
 /// Fewer requests than this, and the scenario does not exercise what it is about.
@@ -26,10 +28,14 @@ struct Case {
 
 impl Case {
     fn new(generation: Generation, version: Version, prepare: impl Fn(&Self)) -> Self {
+        Self::of(OPS, generation, version, prepare)
+    }
+
+    fn of(ops: u64, generation: Generation, version: Version, prepare: impl Fn(&Self)) -> Self {
         let server = Server::start(version).unwrap();
         let stage = Stage::with(generation, &server);
         let profile = stage.profile("Zoë", "alice");
-        let ops = NewOp::renames(OPS);
+        let ops = NewOp::renames(ops);
         profile.enqueue(&ops).unwrap();
         let case = Self { server, stage, profile, ops };
         prepare(&case);
@@ -37,9 +43,13 @@ impl Case {
     }
 
     fn drain(&self, end: End) -> usize {
-        let drained = drain(&self.profile, &self.stage.home().join("state/in-process"), BATCH_OPS, end);
+        self.drain_by(BATCH_OPS, end).requests
+    }
+
+    fn drain_by(&self, batch_ops: usize, end: End) -> Drained {
+        let drained = drain(&self.profile, &self.stage.home().join("state/in-process"), batch_ops, end);
         assert_eq!(drained.outcome.skipped.is_some(), end != End::Never, "{end:?}: {:?}", drained.outcome);
-        drained.requests
+        drained
     }
 
     /// The app adds something, as it may at any time.
@@ -142,4 +152,25 @@ fn killed_at_every_request_while_taken_pairs_are_replaced() {
 #[test]
 fn killed_at_every_request_while_derived_pairs_are_taken() {
     killed_everywhere(Generation::Two, Version::Later, take_derived_pairs);
+}
+
+#[test]
+fn killed_between_the_transactions_that_replace_the_stamps_of_a_long_queue() {
+    let case = || Case::of(LONG, Generation::Three, Version::Later, take_500);
+    let whole = case();
+    let assigned = whole.drain_by(1_000, End::Never).assigned;
+    whole.assert_whole("not killed");
+    assert!(assigned >= 2, "one transaction was enough for {LONG} rows: a longer queue is needed");
+    for number in 0..assigned.min(4) {
+        let mut case = case();
+        let drained =
+            drain(&case.profile, &case.stage.home().join("state/in-process"), 1_000, End::AfterAssigning(number));
+        if drained.outcome.skipped.is_none() {
+            // A faster moment than the first time: there was no such transaction.
+            continue;
+        }
+        case.enqueue_more();
+        case.drain_by(1_000, End::Never);
+        case.assert_whole(&format!("after assigning transaction {number}"));
+    }
 }

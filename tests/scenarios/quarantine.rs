@@ -32,8 +32,7 @@ struct Case {
 /// What is wrong with the op at a place, if anything.
 fn sickness(place: usize) -> Option<Sick> {
     match place {
-        1_700 => Some(Sick::Nul),
-        4_200..=4_202 => Some(Sick::Nul),
+        1_700 | 4_200..=4_202 => Some(Sick::Nul),
         5_000 => Some(Sick::TooLong),
         6_400 => Some(Sick::NoUuid),
         8_123 => Some(Sick::Inapplicable),

@@ -255,3 +255,37 @@ fn an_app_that_holds_the_write_lock_for_a_while_is_waited_for() {
     assert_delivered(&server, &ops);
     assert_eq!(server.stored().len(), ops.len());
 }
+
+#[test]
+fn no_transaction_is_open_while_a_request_is_on_its_way() {
+    let server = Server::start(Version::Later).unwrap();
+    let stage = Stage::with(Generation::Three, &server);
+    stage.configure_more("[drain]\nbatch_ops = 10\n");
+    let profile = stage.profile("Zoë", "alice");
+    let ops = NewOp::renames(100);
+    profile.enqueue(&ops).unwrap();
+    let mut count = 0;
+    server.script(move |_| {
+        count += 1;
+        (count == 3).then_some(testkit::server::Fault::HoldAfterStore)
+    });
+    let agent = stage.start(&["--json", "once", "--wait", "20s"]);
+    assert!(server.wait_until_held(Duration::from_secs(20)));
+    let app = profile.open().unwrap();
+    // What the agent reads ahead takes a moment; then nothing is in the way of a checkpoint that empties the WAL.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let emptied = || {
+        let sql = "PRAGMA main.wal_checkpoint(TRUNCATE)";
+        app.connection().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    };
+    app.connection().busy_timeout(Duration::ZERO).unwrap();
+    while emptied() != (0, 0, 0) {
+        assert!(Instant::now() < deadline, "the agent keeps a transaction open: {:?}", emptied());
+        thread::sleep(LOOK_EVERY);
+    }
+    assert_eq!(server.stats().held, 1, "the request was on its way all the time");
+    app.connection().execute_batch("BEGIN IMMEDIATE; COMMIT").unwrap();
+    server.release();
+    agent.finish().ended_with(0);
+    assert_delivered(&server, &ops);
+}
