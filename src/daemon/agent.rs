@@ -222,6 +222,7 @@ impl Agent {
 
     /// The timer: looks with `stat`; `woke` from sleep, and every hour (`due`), it looks into the files.
     pub async fn tick(&self, woke: bool, due: bool) {
+        self.engine().servers.drop_idle();
         if due || woke || self.is_registry_new() {
             self.refresh().await;
         }
