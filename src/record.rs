@@ -146,9 +146,13 @@ impl Record {
             return count;
         };
         let key = operation_id.to_string();
-        if self.quarantine.remove(&key).is_none() && self.released.len() < QUARANTINE_MAX {
-            self.released.insert(key);
+        if self.quarantine.remove(&key).is_some() || self.released.contains(&key) {
+            return 1;
         }
+        if self.released.len() >= QUARANTINE_MAX {
+            return 0;
+        }
+        self.released.insert(key);
         1
     }
 

@@ -8,14 +8,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::action::{
-    Action, Answer, Clock, Counts, Event, Pick, Plan, Refusal, Request, Reserve, Rows, Snapshot, StoreError,
-    StoreErrorKind,
-};
+use super::action::{Action, Answer, Clock, Event, Pick, Plan, Refusal, Request, Reserve, Rows, Snapshot};
 use super::gate;
 use super::memory::{Memory, Uplink};
 use super::suspect::Suspect;
-use crate::op::{Batch, ErrorKind, Failure, Next, Op, Outcome, Reason, SERVER_MAX_OPS};
+use crate::op::{Batch, ErrorKind, Failure, Next, Op, Outcome, SERVER_MAX_OPS};
 
 /// Accepted rows are settled together: at most so many in one transaction (its length is the database's to bound) …
 pub const SETTLE_ROWS: usize = 8192;
@@ -79,10 +76,11 @@ pub(super) struct Place {
     pub(super) above: i64,
 }
 
+/// Why the pass ends, once it does.
 #[derive(Debug)]
-struct Ending {
-    failure: Option<Failure>,
-    next: Next,
+pub(super) struct Ending {
+    pub(super) failure: Option<Failure>,
+    pub(super) next: Next,
 }
 
 /// The state machine; see the module.
@@ -105,12 +103,12 @@ pub struct Pass {
     pub(super) chores: VecDeque<Request>,
     asked: Option<Request>,
     /// What is being read was decided before something changed.
-    stale_read: bool,
+    pub(super) stale_read: bool,
     pub(super) wire: Option<Wire>,
-    ahead: Option<(Batch, Place)>,
-    oldest_ack: Option<Duration>,
+    pub(super) ahead: Option<(Batch, Place)>,
+    pub(super) oldest_ack: Option<Duration>,
     pub(super) sent: u64,
-    ending: Option<Ending>,
+    pub(super) ending: Option<Ending>,
     mends: u32,
 }
 
@@ -187,9 +185,11 @@ impl Pass {
         }
     }
 
-    /// When [`Event::Tick`] is due at the latest, on the clock of [`Pass::next`].
+    /// When [`Event::Tick`] is due at the latest, on the clock of [`Pass::next`]. `None` where a tick would change
+    /// nothing: a time that is over, and stays so while a lane is busy, would be waited for in a loop that never waits.
     pub fn deadline(&self) -> Option<Duration> {
-        self.oldest_ack.map(|at| at + SETTLE_AFTER)
+        let settles = matches!(self.step, Step::Stream) && self.asked.is_none() && self.ending.is_none();
+        self.oldest_ack.filter(|_| settles).map(|at| at + SETTLE_AFTER)
     }
 
     /// Takes note of what happened at `now`.
@@ -229,14 +229,15 @@ impl Pass {
         if self.asked.is_some() {
             return None;
         }
+        // Before reading on: a server that answers faster than rows are read would put it off to the queue's end.
+        let late = self.oldest_ack.is_some_and(|at| now >= at + SETTLE_AFTER);
+        if late || self.memory.acked.len() >= SETTLE_ROWS {
+            return self.settle_some();
+        }
         let alone_on_the_way = self.wire.is_none() || self.region.is_none();
         if !self.end && self.ahead.is_none() && alone_on_the_way {
             let plan = self.plan();
             return Some(self.ask(Request::Read(plan)));
-        }
-        let late = self.oldest_ack.is_some_and(|at| now >= at + SETTLE_AFTER);
-        if late || self.memory.acked.len() >= SETTLE_ROWS {
-            return self.settle_some();
         }
         if self.end && self.wire.is_none() {
             self.step = self.due.pop_front().map_or(Step::Close, Step::Due);
@@ -330,10 +331,16 @@ impl Pass {
     }
 
     fn rows(&mut self, rows: Rows, now: Duration) {
-        if !rows.sick.is_empty() {
+        let sick = !rows.sick.is_empty();
+        if sick && matches!(self.step, Step::Due(_)) {
+            // It is in quarantine already, and since when is to be kept.
+            self.chores.extend(rows.sick.into_iter().map(Request::StillRefused));
+        } else if sick {
             self.chores.push_back(Request::Quarantine(rows.sick));
         }
         match self.step {
+            // A row that cannot be sent proves nothing; once it is in quarantine, the same look finds the next one.
+            Step::Suspect(_) if sick && rows.batch.ops.is_empty() => return,
             Step::Suspect(_) => return self.rows_for_suspect(rows.batch, now),
             Step::Due(_) if rows.batch.ops.is_empty() => return self.next_due(),
             Step::Due(_) => {
@@ -371,86 +378,10 @@ impl Pass {
                 Next::LocalBackOff,
             );
         } else {
-            let clock = Clock::Lamport;
-            self.chores.push_back(Request::Reserve(Reserve {
-                clock,
-                from,
-                alone: false,
-                floor: 0,
-                step: 0,
-                words: None,
-            }));
+            // Above what was read before it: that may have left the queue by now, and the clock may lie below it.
+            let (clock, floor) = (Clock::Lamport, self.place.above);
+            self.chores.push_back(Request::Reserve(Reserve { clock, from, alone: false, floor, step: 0, words: None }));
         }
-    }
-
-    fn closed(&mut self, counts: Counts) {
-        let ending = self.ending.take().unwrap_or(Ending { failure: None, next: Next::WhenWoken });
-        let only_held = ending.failure.is_none() && self.sent == 0 && counts.remaining == 0 && counts.held > 0;
-        self.finish(only_held.then_some(Reason::Held), ending, counts);
-    }
-
-    fn finish(&mut self, skipped: Option<Reason>, ending: Ending, counts: Counts) {
-        self.step = Step::Finish(Box::new(Outcome {
-            skipped,
-            sent: self.sent,
-            remaining: counts.remaining,
-            quarantined: counts.quarantined,
-            held: counts.held,
-            error: ending.failure,
-            next: ending.next,
-        }));
-    }
-
-    fn not_stored(&mut self, asked: &Request, error: StoreError) {
-        self.stale_read = false;
-        if error.kind == StoreErrorKind::Gone {
-            // Another file: what was accepted from the old one has no row here.
-            self.memory = Memory::default();
-            self.oldest_ack = None;
-        }
-        let kind = match error.kind {
-            StoreErrorKind::ClockExhausted => ErrorKind::Clock,
-            StoreErrorKind::Gone | StoreErrorKind::Failed => ErrorKind::Database,
-        };
-        let failure = Failure::new(kind, error.message);
-        match asked {
-            Request::Begin => {
-                let ending = Ending { failure: Some(failure), next: Next::LocalBackOff };
-                self.finish(Some(Reason::Unavailable), ending, Counts::default());
-            }
-            // The failure that is being marked is the one to report.
-            Request::Mark { .. } => {}
-            Request::Close => self.finish_uncounted(failure),
-            Request::Settle(_) if matches!(self.step, Step::Close) => self.finish_uncounted(failure),
-            _ => {
-                self.chores.clear();
-                self.end(Some(failure), Next::LocalBackOff);
-            }
-        }
-    }
-
-    /// The files do not even say what is left; something is.
-    fn finish_uncounted(&mut self, failure: Failure) {
-        let ending = self.ending.take().filter(|ending| ending.failure.is_some());
-        let ending = ending.unwrap_or(Ending { failure: Some(failure), next: Next::LocalBackOff });
-        let remaining = u64::try_from(self.memory.acked.len()).unwrap_or(u64::MAX).max(1);
-        self.finish(None, ending, Counts { remaining, ..Counts::default() });
-    }
-
-    /// Ends the pass as soon as both lanes are idle. The first reason is the one that is told.
-    pub(super) fn end(&mut self, failure: Option<Failure>, next: Next) {
-        self.ahead = None;
-        if self.ending.as_ref().is_none_or(|ending| ending.failure.is_none() && failure.is_some()) {
-            self.ending = Some(Ending { failure, next });
-        }
-    }
-
-    pub(super) fn fail(&mut self, kind: ErrorKind, message: impl Into<String>, next: Next) {
-        self.end(Some(Failure::new(kind, message)), next);
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending.is_some()
     }
 
     /// Forgets what was read ahead and reads again from `place`.

@@ -39,7 +39,7 @@ impl Pass {
                 self.regression(&wire, stored_max, offending, words);
             }
             Verdict::PairRegression { offending, words } => self.pair_regression(&wire, offending, words),
-            Verdict::Refused { too_large, words } => self.refused(wire, too_large, words),
+            Verdict::Refused { too_large, words } => self.refused(wire, too_large, words, now),
             Verdict::Broken(words) => self.broken(wire, words, now),
             other => self.stopped(&wire, other),
         }
@@ -145,12 +145,12 @@ impl Pass {
         }
     }
 
-    fn refused(&mut self, wire: Wire, too_large: bool, words: String) {
+    fn refused(&mut self, wire: Wire, too_large: bool, words: String, now: Duration) {
         if let (Step::Due(_), Some(op)) = (&self.step, wire.ops.first()) {
             return self.still_refused(op, words);
         }
         if matches!(self.step, Step::Suspect(_)) {
-            return self.suspect_refused(wire, words);
+            return self.suspect_refused(wire, words, now);
         }
         match <[Op; 1]>::try_from(wire.ops) {
             Ok([op]) => {
@@ -172,7 +172,7 @@ impl Pass {
             return self.still_refused(op, words);
         }
         if matches!(self.step, Step::Suspect(_)) {
-            return self.suspect_broken(wire, words);
+            return self.suspect_broken(wire, words, now);
         }
         let isolating = self.region.is_some_and(|region| region.broken);
         if !isolating && !self.may_isolate(&wire.ops, now) {

@@ -124,31 +124,36 @@ impl Pass {
         }
     }
 
-    pub(super) fn suspect_refused(&mut self, wire: Wire, words: String) {
+    pub(super) fn suspect_refused(&mut self, wire: Wire, words: String, now: Duration) {
         let Step::Suspect(suspect) = &self.step else { return };
         match (&suspect.doubt, wire.ops.into_iter().next()) {
             (Doubt::Again { .. }, Some(op)) => self.convict(&op, words),
-            (_, Some(op)) => self.one_farther(op.id),
+            (_, Some(op)) => self.one_farther(op.id, now),
             (_, None) => {}
         }
     }
 
-    pub(super) fn suspect_broken(&mut self, wire: Wire, words: String) {
+    pub(super) fn suspect_broken(&mut self, wire: Wire, words: String, now: Duration) {
         let Step::Suspect(suspect) = &mut self.step else { return };
         match (&mut suspect.doubt, wire.ops.into_iter().next()) {
             (Doubt::Again { lives: true, .. }, Some(op)) => self.convict(&op, words),
             // Refused alone, then 500 alone: an empty batch does not prove that the server can store.
             (Doubt::Again { lives: false, .. }, Some(op)) => self.step = Step::Suspect(Suspect::broken(op, words)),
-            (_, Some(op)) => self.one_farther(op.id),
+            (_, Some(op)) => self.one_farther(op.id, now),
             (_, None) => {}
         }
     }
 
     /// The op behind failed too.
-    fn one_farther(&mut self, id: i64) {
-        if let Step::Suspect(Suspect { doubt: Doubt::Behind { behind, tried }, .. }) = &mut self.step {
-            tried.push(id);
-            *behind = behind.and_then(farther);
+    fn one_farther(&mut self, id: i64, now: Duration) {
+        let Step::Suspect(Suspect { doubt: Doubt::Behind { behind, tried }, .. }) = &mut self.step else { return };
+        match *behind {
+            Some(distance) => {
+                tried.push(id);
+                *behind = farther(distance);
+            }
+            // That was the newest. An app in mid-scan makes a newer one at every look; that is no reason to go on.
+            None => self.unproven(now),
         }
     }
 

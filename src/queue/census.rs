@@ -36,6 +36,9 @@ pub fn look(connection: &Connection, mut look: impl FnMut(i64, i64)) -> Result<(
     Ok(())
 }
 
+/// A label is for people, and kept in the state file: so many characters of a text that no rule bounds are enough.
+const LABEL_CHARS: usize = 64;
+
 /// What a person is told about a row: never its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -81,8 +84,12 @@ pub fn row(connection: &Connection, id: i64) -> Result<Option<(OperationId, Labe
 fn label(row: &Row<'_>) -> rusqlite::Result<Label> {
     Ok(Label {
         id: row.get(1)?,
-        entity: row.get(2).unwrap_or_default(),
-        field: row.get(3).unwrap_or_default(),
+        entity: row.get(2).map(|text: String| shortened(&text)).unwrap_or_default(),
+        field: row.get(3).map(|text: Option<String>| text.as_deref().map(shortened)).unwrap_or_default(),
         created_at: row.get(4).unwrap_or(i64::MAX),
     })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LABEL_CHARS).collect()
 }

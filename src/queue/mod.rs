@@ -17,3 +17,6 @@ pub mod stamp;
 
 pub use columns::Columns;
 pub use database::{Database, FileId};
+
+#[cfg(test)]
+mod tests;

@@ -22,11 +22,13 @@ const LOGICAL_KEY: &str = "sync.hlc.last_logical";
 
 /// How long one transaction goes on stamping (the lock is promised back within 25 ms, commit included).
 pub const BUDGET: Duration = Duration::from_millis(12);
-/// Rows stamped between two looks at the clock.
-const ROWS_BETWEEN_LOOKS: usize = 64;
+/// Rows looked for at a time. The clock is looked at after each: a row with a long payload may be written as a whole.
+const ROWS_AT_A_TIME: usize = 64;
 /// Up to this distance between first and last id a block simply has a stamp for every id; counting rows would cost
 /// more than stamps, of which there are 2^31.
 const SPAN_UNCOUNTED: i64 = 65_536;
+/// A wall from here on (the year 287396) is nobody's clock, and counts as absent.
+const WALL_LIMIT: i64 = 1 << 53;
 
 /// The Lamport clock; 0 where it is absent or makes no sense.
 pub fn lamport(connection: &Connection) -> Result<i64, StoreError> {
@@ -44,11 +46,15 @@ pub fn reserve(
     if reserve.clock == Clock::Hybrid && !columns.pairs {
         return Ok(None);
     }
+    // Whatever walks the queue is done before the lock is taken.
+    let seen = database.read(|connection| Seen::look(connection, reserve))?;
+    let Some(seen) = seen else { return Ok(None) };
     database.write(|connection| {
-        let Some((last, room)) = rows_behind(connection, reserve)? else { return Ok(None) };
+        let Some(last) = last_row(connection, reserve)? else { return Ok(None) };
+        let room = seen.room(reserve, last);
         let (top, wall) = match reserve.clock {
             Clock::Lamport => (reserve_stamps(connection, reserve, room, now)?, 0),
-            Clock::Hybrid => reserve_pairs(connection, reserve, room, now)?,
+            Clock::Hybrid => reserve_pairs(connection, seen.pair, room, now)?,
         };
         if let Some(words) = &reserve.words {
             mark_one(connection, reserve.from, words, now)?;
@@ -57,21 +63,57 @@ pub fn reserve(
     })
 }
 
-/// The last row to stamp, and how many stamps that takes at the most.
-fn rows_behind(connection: &Connection, reserve: &Reserve) -> Result<Option<(i64, i64)>, StoreError> {
+/// What a walk over the rows showed, before the lock was taken.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    last: i64,
+    /// How many there are; counted only where that is worth it.
+    rows: Option<i64>,
+    /// The highest pair; for the hybrid clock alone.
+    pair: (i64, i64),
+}
+
+impl Seen {
+    fn look(connection: &Connection, reserve: &Reserve) -> Result<Option<Self>, StoreError> {
+        let Some(last) = last_row(connection, reserve)? else { return Ok(None) };
+        let rows = (span(reserve, last) > SPAN_UNCOUNTED)
+            .then(|| connection.query_row("SELECT count(*) FROM sync_pending_op", [], |row| row.get(0)))
+            .transpose()
+            .on(connection)?;
+        let pair = if reserve.clock == Clock::Hybrid { highest_pair(connection)? } else { (0, 0) };
+        Ok(Some(Self { last, rows, pair }))
+    }
+
+    /// How many stamps it takes at the most, up to the row `last`. Each row that came since has an id of its own.
+    fn room(&self, reserve: &Reserve, last: i64) -> i64 {
+        let span = span(reserve, last);
+        self.rows.map_or(span, |rows| span.min(rows.saturating_add(last.saturating_sub(self.last).max(0))))
+    }
+}
+
+fn span(reserve: &Reserve, last: i64) -> i64 {
+    last.saturating_sub(reserve.from).saturating_add(1)
+}
+
+/// The last row to stamp.
+fn last_row(connection: &Connection, reserve: &Reserve) -> Result<Option<i64>, StoreError> {
     let until = if reserve.alone { reserve.from } else { i64::MAX };
-    let last: Option<i64> = connection
+    connection
         .prepare_cached("SELECT max(id) FROM sync_pending_op WHERE id >= ?1 AND id <= ?2")
         .and_then(|mut statement| statement.query_row((reserve.from, until), |row| row.get(0)))
+        .on(connection)
+}
+
+/// The highest pair of any row; 0/0 where none has one.
+fn highest_pair(connection: &Connection) -> Result<(i64, i64), StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT hlc_wall, hlc_logical FROM sync_pending_op WHERE hlc_wall > 0 AND hlc_wall < ?1 \
+             ORDER BY hlc_wall DESC, hlc_logical DESC LIMIT 1",
+        )
+        .and_then(|mut statement| statement.query_row([WALL_LIMIT], |row| Ok((row.get(0)?, row.get(1)?))).optional())
         .on(connection)?;
-    let Some(last) = last else { return Ok(None) };
-    let span = last - reserve.from + 1;
-    if span <= SPAN_UNCOUNTED {
-        return Ok(Some((last, span)));
-    }
-    let rows: i64 =
-        connection.query_row("SELECT count(*) FROM sync_pending_op", [], |row| row.get(0)).on(connection)?;
-    Ok(Some((last, span.min(rows))))
+    Ok(found.unwrap_or((0, 0)))
 }
 
 fn reserve_stamps(connection: &Connection, reserve: &Reserve, room: i64, now: i64) -> Result<i64, StoreError> {
@@ -93,22 +135,16 @@ fn reserve_stamps(connection: &Connection, reserve: &Reserve, room: i64, now: i6
     Ok(top)
 }
 
-/// As the app draws them: the wall never goes back, the logical counter rises within one wall.
-fn reserve_pairs(connection: &Connection, reserve: &Reserve, room: i64, now: i64) -> Result<(i64, i64), StoreError> {
-    let last_wall = setting(connection, WALL_KEY)?.filter(|wall| *wall >= 0).unwrap_or(0);
-    let last_logical = setting(connection, LOGICAL_KEY)?.filter(|logical| (0..STAMP_LIMIT).contains(logical));
-    // The keys may be behind the rows (a power cut takes back settings and rows alike, an import does not).
-    let in_rows: Option<i64> = connection
-        .prepare_cached("SELECT max(hlc_wall) FROM sync_pending_op WHERE id >= ?1")
-        .and_then(|mut statement| statement.query_row([reserve.from], |row| row.get(0)))
-        .on(connection)?;
-    let in_rows = in_rows.unwrap_or(0);
-    let mut wall = now.max(last_wall);
-    if in_rows > wall || (in_rows == wall && last_wall < wall) {
-        // Whatever stands there, a fresh wall is above it.
-        wall = in_rows + 1;
-    }
-    let first = if wall == last_wall { last_logical.map_or(0, |logical| logical + 1) } else { 0 };
+/// As the app draws them: the wall never goes back, the logical counter rises within one wall. The keys may be behind
+/// the rows (a power cut takes back settings and rows alike, an import does not), so the higher of the two counts.
+fn reserve_pairs(connection: &Connection, in_rows: (i64, i64), room: i64, now: i64) -> Result<(i64, i64), StoreError> {
+    let wall = setting(connection, WALL_KEY)?.filter(|wall| (0..WALL_LIMIT).contains(wall));
+    let logical = setting(connection, LOGICAL_KEY)?.filter(|logical| (0..STAMP_LIMIT).contains(logical));
+    // A wall without its counter: nobody knows how far it got, so a fresh wall is due.
+    let in_keys = wall.map_or((0, 0), |wall| logical.map_or((wall + 1, -1), |logical| (wall, logical)));
+    let (last_wall, last_logical) = in_keys.max(in_rows);
+    let wall = now.max(last_wall);
+    let first = if wall == last_wall { last_logical + 1 } else { 0 };
     let (wall, first) = if first + room < STAMP_LIMIT { (wall, first) } else { (wall + 1, 0) };
     let top = first + room - 1;
     set(connection, WALL_KEY, wall, now)?;
@@ -118,6 +154,10 @@ fn reserve_pairs(connection: &Connection, reserve: &Reserve, room: i64, now: i64
 
 /// Stamps rows of `block` from its last one backwards, for [`BUDGET`]; what is left to do, if anything.
 pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, StoreError> {
+    assign_within(database, block, BUDGET)
+}
+
+pub(super) fn assign_within(database: &Database, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
     database.write(|connection| {
         let began = Instant::now();
         let mut left = block.clone();
@@ -125,14 +165,14 @@ pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, Store
             let ids = some_rows(connection, &left)?;
             for id in &ids {
                 stamp(connection, &left, *id)?;
-                left.last = id - 1;
+                left.last = id.saturating_sub(1);
                 left.top -= 1;
+                if began.elapsed() >= budget {
+                    return Ok((left.last >= left.from).then_some(left));
+                }
             }
-            if ids.len() < ROWS_BETWEEN_LOOKS || left.last < left.from {
+            if ids.len() < ROWS_AT_A_TIME || left.last < left.from {
                 return Ok(None);
-            }
-            if began.elapsed() >= BUDGET {
-                return Ok(Some(left));
             }
         }
     })
@@ -148,7 +188,7 @@ fn some_rows(connection: &Connection, block: &Block) -> Result<Vec<i64>, StoreEr
         }
     };
     let mut statement = connection.prepare_cached(sql).on(connection)?;
-    let limit = i64::try_from(ROWS_BETWEEN_LOOKS).unwrap_or(i64::MAX);
+    let limit = i64::try_from(ROWS_AT_A_TIME).unwrap_or(i64::MAX);
     statement.query_map((block.from, block.last, limit), |row| row.get(0)).and_then(Iterator::collect).on(connection)
 }
 

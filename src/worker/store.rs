@@ -7,9 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
 use crate::app::account::{SignedIn, is_local, signed_in};
 use crate::app::registry::{self, Canonical, Profile};
-use crate::drain::action::{Answer, Counts, Plan, Refusal, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
+use crate::drain::action::{
+    Ack, Answer, Counts, Plan, Refusal, Request, Reserve, Snapshot, StoreError, StoreErrorKind,
+};
 use crate::drain::guard::{Ledger, Owner, Sight};
 use crate::op::OperationId;
 use crate::queue::columns::{self, Columns};
@@ -30,6 +34,10 @@ pub struct Way {
     /// Device id; empty until there is one.
     pub device: String,
 }
+
+/// Quarantined ops tried again in one pass; the others' turn comes with the next ones. Each is a request of its own, and
+/// a new URL makes all of them due at once.
+const DUE_MAX: usize = 32;
 
 /// One profile's files.
 #[derive(Debug)]
@@ -57,6 +65,8 @@ struct Session {
     device: Option<String>,
     canonical_id: Option<String>,
     admit: Admit,
+    /// The newest row when the account was looked at.
+    newest: i64,
 }
 
 /// Which rows take part.
@@ -71,14 +81,14 @@ struct Admit {
 
 impl Admit {
     fn admission(&self, id: i64, operation_id: &OperationId, created_at: i64) -> Admission {
-        if self.quarantined.contains_key(operation_id) {
-            return Admission::Quarantined;
-        }
         let owner = self.ledger.owner(&self.signed_in.credential, id, created_at);
-        if owner == Owner::Present || self.released.contains(operation_id) {
-            Admission::Waiting
-        } else {
+        // First of all whose it is: a quarantined op's daily try is not to travel under another account's token either.
+        if owner != Owner::Present && !self.released.contains(operation_id) {
             Admission::Held
+        } else if self.quarantined.contains_key(operation_id) {
+            Admission::Quarantined
+        } else {
+            Admission::Waiting
         }
     }
 }
@@ -225,7 +235,7 @@ impl Store {
             Request::Begin => self.begin().map(Answer::Begun),
             Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
             Request::Read(plan) => self.read(&plan),
-            Request::Settle(acks) => settle::settle(self.data()?, &acks).map(Answer::Settled),
+            Request::Settle(acks) => self.settle(&acks).map(Answer::Settled),
             Request::Mark { ids, words } => {
                 mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
             }
@@ -281,9 +291,10 @@ impl Store {
             file: data.file().digest(),
         };
         if let (Some(columns), Some(url), Some(signed_in)) = (columns, url, signed_in) {
-            let admit = self.admit(data, signed_in.clone(), canonical_id.as_deref())?;
+            let newest = newest.unwrap_or(0);
+            let admit = self.admit(data, signed_in.clone(), newest, canonical_id.as_deref())?;
             snapshot.due = self.due(data, &url, &admit)?;
-            self.session = Some(Session { columns, signed_in, url, device, canonical_id, admit });
+            self.session = Some(Session { columns, signed_in, url, device, canonical_id, admit, newest });
         }
         Ok(snapshot)
     }
@@ -304,15 +315,26 @@ impl Store {
         Ok(())
     }
 
-    /// Which rows take part; writes a change of account down before anything is sent under it.
-    fn admit(&self, data: &Database, signed_in: SignedIn, canonical_id: Option<&str>) -> Result<Admit, StoreError> {
+    /// Which rows take part; writes a change of account down before anything is sent under it. `newest` is the newest row
+    /// at the moment the account was read: those behind it may be the next one's already.
+    fn admit(
+        &self,
+        data: &Database,
+        signed_in: SignedIn,
+        newest: i64,
+        canonical_id: Option<&str>,
+    ) -> Result<Admit, StoreError> {
         let (path, file) = (data.path().display().to_string(), data.file().key());
         let credential = &signed_in.credential;
         let mut ledger = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
         if ledger.is_news(credential) {
             let mut sight = Sight::default();
             data.read(|connection| {
-                census::look(connection, |id, created_at| ledger.look(credential, &mut sight, id, created_at))
+                census::look(connection, |id, created_at| {
+                    if id <= newest {
+                        ledger.look(credential, &mut sight, id, created_at);
+                    }
+                })
             })?;
             ledger = ledger.after(credential, &sight);
             self.keeper.change(|record| record.set_ledger(&path, &file, canonical_id, ledger.clone()));
@@ -325,7 +347,8 @@ impl Store {
         Ok(Admit { signed_in, ledger, quarantined, released })
     }
 
-    /// Rows of quarantined ops whose daily try is due. What has no row any more is forgotten.
+    /// Rows of quarantined ops whose daily try is due, [`DUE_MAX`] at the most; not those of another account. What has
+    /// no row any more is forgotten.
     fn due(&self, data: &Database, url: &str, admit: &Admit) -> Result<Vec<i64>, StoreError> {
         if admit.quarantined.is_empty() {
             return Ok(Vec::new());
@@ -340,8 +363,12 @@ impl Store {
         data.read(|connection| {
             for (operation_id, row, is_due) in entries {
                 match census::find(connection, row, &operation_id)? {
-                    Some(label) if is_due => due.push(label.id),
-                    Some(_) => {}
+                    Some(label) => {
+                        let admission = admit.admission(label.id, &operation_id, label.created_at);
+                        if is_due && due.len() < DUE_MAX && admission == Admission::Quarantined {
+                            due.push(label.id);
+                        }
+                    }
                     None => gone.push(operation_id),
                 }
             }
@@ -372,12 +399,29 @@ impl Store {
             admit: &admit,
         };
         self.data()?.read(|connection| {
-            // The token and the rows of one moment: a token pasted in mid-pass never carries the other account's rows.
-            if paused || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
+            // The token and the rows of one moment: a token pasted in mid-pass never carries the other account's rows,
+            // and nothing more goes out once the user wants it to stay.
+            if paused || is_local(connection)? || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
                 return Ok(Answer::AccountChanged);
             }
             read::read(connection, session.columns, plan, &sender, Vec::new()).map(Answer::Rows)
         })
+    }
+
+    fn settle(&mut self, acks: &[Ack]) -> Result<usize, StoreError> {
+        let settled = settle::settle(self.data()?, acks)?;
+        let Some(session) = &mut self.session else { return Ok(settled) };
+        // What a person let go has gone: else the list fills up, and nothing can be let go any more.
+        let gone: Vec<&OperationId> = acks
+            .iter()
+            .take(settled)
+            .map(|ack| &ack.operation_id)
+            .filter(|id| session.admit.released.remove(id))
+            .collect();
+        if !gone.is_empty() {
+            self.keeper.change(|record| gone.into_iter().for_each(|operation_id| record.forget(operation_id)));
+        }
+        Ok(settled)
     }
 
     fn reserve(&self, reserve: &Reserve) -> Result<Answer, StoreError> {
@@ -412,7 +456,8 @@ impl Store {
             }
             Ok(())
         })?;
-        let ids: Vec<(OperationId, i64)> = entries.iter().map(|(id, entry)| (id.clone(), entry.row)).collect();
+        let ids: Vec<(OperationId, i64)> =
+            entries.iter().map(|(operation_id, entry)| (operation_id.clone(), entry.row)).collect();
         let fits = self
             .keeper
             .change(|record| entries.into_iter().all(|(operation_id, entry)| record.quarantine(&operation_id, entry)));
@@ -455,16 +500,15 @@ impl Store {
         let mut counts = Counts::default();
         let mut sight = Sight::default();
         data.read(|connection| {
-            let mut quarantined = HashSet::new();
-            for (operation_id, row) in &admit.quarantined {
-                quarantined.extend(census::find(connection, *row, operation_id)?.map(|label| label.id));
-            }
-            let mut released = HashSet::new();
-            for operation_id in &admit.released {
-                released.extend(census::find(connection, i64::MIN, operation_id)?.map(|label| label.id));
-            }
+            // Somebody else may have signed in meanwhile; what was queued since then is not this account's.
+            let same = signed_in(connection)?.as_ref() == Some(&admit.signed_in);
+            let seen = if same { i64::MAX } else { session.newest };
+            let quarantined = rows_of(connection, admit.quarantined.iter().map(|(id, row)| (id, *row)))?;
+            let released = rows_of(connection, admit.released.iter().map(|id| (id, i64::MIN)))?;
             census::look(connection, |id, created_at| {
-                admit.ledger.look(credential, &mut sight, id, created_at);
+                if id <= seen {
+                    admit.ledger.look(credential, &mut sight, id, created_at);
+                }
                 if quarantined.contains(&id) {
                     counts.quarantined += 1;
                 } else if admit.ledger.owner(credential, id, created_at) == Owner::Present || released.contains(&id) {
@@ -497,6 +541,18 @@ fn flat<A, B, C>(((a, b), c): ((A, B), C)) -> (A, B, C) {
     (a, b, c)
 }
 
+/// The rows these ops are in by now, looked for first where they were.
+fn rows_of<'a>(
+    connection: &Connection,
+    ids: impl Iterator<Item = (&'a OperationId, i64)>,
+) -> Result<HashSet<i64>, StoreError> {
+    let mut rows = HashSet::new();
+    for (operation_id, row) in ids {
+        rows.extend(census::find(connection, row, operation_id)?.map(|label| label.id));
+    }
+    Ok(rows)
+}
+
 fn opened(database: Option<&Database>) -> Result<&Database, StoreError> {
     database.ok_or_else(|| failed("nothing is open".to_owned()))
 }
@@ -504,3 +560,6 @@ fn opened(database: Option<&Database>) -> Result<&Database, StoreError> {
 fn failed(message: String) -> StoreError {
     StoreError { kind: StoreErrorKind::Failed, message }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub(super) struct Row {
     pub(super) uuid: Uuid,
     pub(super) stamp: i64,
     pub(super) doomed: bool,
+    /// It cannot be put into a request.
+    pub(super) sick: bool,
     pub(super) words: Option<String>,
 }
 
@@ -60,7 +62,7 @@ impl Table {
 
     pub(super) fn add(&mut self, id: i64, stamp: i64) {
         let uuid = Uuid::from_u128(u128::from(id.unsigned_abs()) | 1 << 100);
-        self.rows.insert(id, Row { uuid, stamp, doomed: false, words: None });
+        self.rows.insert(id, Row { uuid, stamp, doomed: false, sick: false, words: None });
         self.clock = self.clock.max(stamp);
     }
 
@@ -80,6 +82,20 @@ impl Table {
         let mut above = plan.above;
         rows.end = true;
         for (id, row) in found {
+            if rows.batch.ops.len() >= plan.max_ops {
+                rows.end = false;
+                break;
+            }
+            if row.sick {
+                let operation_id = OperationId::Canonical(row.uuid);
+                rows.sick.push(Refusal { id: *id, operation_id, words: "cannot be read".into() });
+                rows.cursor = *id;
+                if rows.sick.len() < plan.max_ops {
+                    continue;
+                }
+                rows.end = false;
+                break;
+            }
             let alone = row.doomed || plan.alone.contains(id);
             let full = rows.batch.ops.len() >= plan.max_ops || (rows.batch.ops.len() + 1) * OP_BYTES > plan.max_bytes;
             if !rows.batch.ops.is_empty() && (full || alone) {
@@ -104,7 +120,7 @@ impl Table {
         rows
     }
 
-    fn perform(&mut self, request: &Request) -> Result<Answer, StoreError> {
+    pub(super) fn perform(&mut self, request: &Request) -> Result<Answer, StoreError> {
         self.log.push(request.clone());
         if let Some((left, error)) = &mut self.fail_at {
             if *left == 0 {
@@ -188,8 +204,9 @@ impl Table {
         let ids: Vec<i64> =
             self.rows.range(block.from..=block.last).rev().take(self.stride).map(|(id, _)| *id).collect();
         let mut left = block.clone();
+        let mut taken: BTreeSet<i64> = self.rows.values().map(|row| row.stamp).collect();
         for id in &ids {
-            assert!(self.rows.values().all(|row| row.stamp != left.top), "stamp {} is taken twice", left.top);
+            assert!(taken.insert(left.top), "stamp {} is taken twice", left.top);
             self.rows.get_mut(id).unwrap().stamp = left.top;
             left.last = id - 1;
             left.top -= 1;
@@ -223,7 +240,7 @@ pub(super) fn status(status: u16, words: &str) -> Reply {
 }
 
 impl Server {
-    fn answer(&mut self, ops: &[Op]) -> Reply {
+    pub(super) fn answer(&mut self, ops: &[Op]) -> Reply {
         let number = self.requests;
         self.requests += 1;
         if let Some(front) = &mut self.front
@@ -300,6 +317,7 @@ impl World {
                     Action::SendEmpty => assert!(sent.replace(Vec::new()).is_none(), "two batches at a time"),
                 }
             }
+            assert!(pass.deadline().is_none_or(|at| at > self.now), "a tick that is due changes nothing: a busy loop");
             if self.stop_at == Some(step) {
                 pass.on(Event::Stop, self.now);
                 continue;

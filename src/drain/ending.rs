@@ -1,0 +1,81 @@
+//! How a pass ends: what stopped it, what is left, when the next one makes sense.
+//!
+//! What must always hold: the first failure is the one that is told; what was acknowledged stays known unless its file
+//! is gone; a pass that cannot even count says that something is left.
+
+use super::action::{Counts, Request, StoreError, StoreErrorKind};
+use super::memory::Memory;
+use super::pass::{Ending, Pass, Step};
+use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
+
+impl Pass {
+    pub(super) fn closed(&mut self, counts: Counts) {
+        let ending = self.ending.take().unwrap_or(Ending { failure: None, next: Next::WhenWoken });
+        let only_held = ending.failure.is_none() && self.sent == 0 && counts.remaining == 0 && counts.held > 0;
+        self.finish(only_held.then_some(Reason::Held), ending, counts);
+    }
+
+    fn finish(&mut self, skipped: Option<Reason>, ending: Ending, counts: Counts) {
+        self.step = Step::Finish(Box::new(Outcome {
+            skipped,
+            sent: self.sent,
+            remaining: counts.remaining,
+            quarantined: counts.quarantined,
+            held: counts.held,
+            error: ending.failure,
+            next: ending.next,
+        }));
+    }
+
+    pub(super) fn not_stored(&mut self, asked: &Request, error: StoreError) {
+        self.stale_read = false;
+        if error.kind == StoreErrorKind::Gone {
+            // Another file: what was accepted from the old one has no row here.
+            self.memory = Memory::default();
+            self.oldest_ack = None;
+        }
+        let kind = match error.kind {
+            StoreErrorKind::ClockExhausted => ErrorKind::Clock,
+            StoreErrorKind::Gone | StoreErrorKind::Failed => ErrorKind::Database,
+        };
+        let failure = Failure::new(kind, error.message);
+        match asked {
+            Request::Begin => {
+                let ending = Ending { failure: Some(failure), next: Next::LocalBackOff };
+                self.finish(Some(Reason::Unavailable), ending, Counts::default());
+            }
+            // The failure that is being marked is the one to report.
+            Request::Mark { .. } => {}
+            Request::Close => self.finish_uncounted(failure),
+            Request::Settle(_) if matches!(self.step, Step::Close) => self.finish_uncounted(failure),
+            _ => {
+                self.chores.clear();
+                self.end(Some(failure), Next::LocalBackOff);
+            }
+        }
+    }
+
+    /// The files do not even say what is left; something is.
+    fn finish_uncounted(&mut self, failure: Failure) {
+        let ending = self.ending.take().filter(|ending| ending.failure.is_some());
+        let ending = ending.unwrap_or(Ending { failure: Some(failure), next: Next::LocalBackOff });
+        let remaining = u64::try_from(self.memory.acked.len()).unwrap_or(u64::MAX).max(1);
+        self.finish(None, ending, Counts { remaining, ..Counts::default() });
+    }
+
+    /// Ends the pass as soon as both lanes are idle. The first reason is the one that is told.
+    pub(super) fn end(&mut self, failure: Option<Failure>, next: Next) {
+        self.ahead = None;
+        if self.ending.as_ref().is_none_or(|ending| ending.failure.is_none() && failure.is_some()) {
+            self.ending = Some(Ending { failure, next });
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: ErrorKind, message: impl Into<String>, next: Next) {
+        self.end(Some(Failure::new(kind, message)), next);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+}

@@ -1,0 +1,174 @@
+//! Single situations at the edges, each named after what must not happen in it.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::world::{RULES, Table, World, status};
+use crate::drain::Pass;
+use crate::drain::action::*;
+use crate::drain::memory::{Memory, Uplink};
+use crate::op::*;
+
+/// A pass over `table` up to the point where its first request is on the wire and nothing else is under way.
+fn up_to_the_wire(table: &mut Table, now: Duration) -> (Pass, Vec<Op>) {
+    let mut pass = Pass::new(RULES, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let mut sent = None;
+    loop {
+        match pass.next(now) {
+            Some(Action::Store(request)) => {
+                let result = table.perform(&request);
+                pass.on(Event::Stored(result), now);
+            }
+            Some(Action::Send(batch)) => sent = Some(batch.ops),
+            Some(other) => panic!("{other:?}"),
+            None => return (pass, sent.unwrap()),
+        }
+    }
+}
+
+fn accepted(ops: &[Op]) -> Event {
+    Event::Replied(Reply::Accepted(ops.iter().filter_map(|op| op.operation_id.uuid()).collect()))
+}
+
+#[test]
+fn a_deadline_that_is_over_is_not_waited_for_while_a_lane_is_busy() {
+    let now = Duration::from_secs(5);
+    let later = now + Duration::from_secs(9);
+    let mut table = Table::with(30);
+    let (mut pass, ops) = up_to_the_wire(&mut table, now);
+    pass.on(accepted(&ops), now);
+    assert_eq!(pass.deadline(), Some(now + Duration::from_secs(1)), "it is there while it is of use");
+    // The next batch goes out; then the settling is late, and begins.
+    assert!(matches!(pass.next(later), Some(Action::Send(_))));
+    assert!(matches!(pass.next(later), Some(Action::Store(Request::Settle(_)))));
+    assert!(pass.next(later).is_none());
+    assert_eq!(pass.deadline(), None, "the database is busy: a tick changes nothing");
+    pass.on(Event::Stop, later);
+    assert_eq!(pass.deadline(), None, "the end is waited for, not the deadline");
+}
+
+#[test]
+fn a_server_that_answers_faster_than_rows_are_read_does_not_put_off_settling() {
+    let mut now = Duration::from_secs(5);
+    let mut table = Table::with(10_000);
+    let mut pass = Pass::new(RULES, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let (mut most, mut asked) = (0, None);
+    loop {
+        match pass.next(now) {
+            Some(Action::Store(request)) => asked = Some(request),
+            // The answer is there at once; what is asked of the database comes later.
+            Some(Action::Send(batch)) => pass.on(accepted(&batch.ops), now),
+            Some(Action::Finish(outcome)) => break assert_eq!((outcome.sent, outcome.remaining), (10_000, 0)),
+            Some(Action::SendEmpty) => panic!("nothing was refused"),
+            None => {
+                now += Duration::from_millis(20);
+                let result = table.perform(&asked.take().unwrap());
+                pass.on(Event::Stored(result), now);
+            }
+        }
+        most = most.max(pass.memory.acked.len());
+    }
+    assert!(most <= 1_000, "{most} accepted rows were kept back");
+}
+
+#[test]
+fn rows_that_left_the_queue_count_when_falling_stamps_are_mended() {
+    let mut world = World::new(Table::with(0));
+    for id in 1..=10 {
+        world.table.add(id, 100 + id);
+    }
+    for id in 11..=15 {
+        world.table.add(id, id);
+    }
+    world.table.clock = 3;
+    // The head is stored and gone before the rows behind it are looked at.
+    world.rules.batch_ops = 5;
+    let outcome = world.pass().unwrap();
+    assert_eq!((outcome.sent, outcome.error), (15, None));
+    world.assert_stored(15, &[]);
+
+    let mut reserved = None;
+    let mut table = Table::with(0);
+    table.add(1, 500);
+    table.add(2, 5);
+    table.clock = 3;
+    let (mut pass, ops) = up_to_the_wire(&mut table, Duration::ZERO);
+    assert_eq!(ops.len(), 1);
+    for request in table.log {
+        if let Request::Reserve(reserve) = request {
+            reserved = Some(reserve);
+        }
+    }
+    assert_eq!(reserved.unwrap().floor, 500);
+    pass.on(Event::Stop, Duration::ZERO);
+}
+
+#[test]
+fn a_row_that_cannot_be_sent_does_not_end_the_search_behind_a_suspect() {
+    let mut table = Table::with(3);
+    table.rows.get_mut(&3).unwrap().doomed = true;
+    let mut pass = Pass::new(RULES, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let now = Duration::ZERO;
+    let outcome = loop {
+        match pass.next(now) {
+            Some(Action::Store(request)) => {
+                let result = table.perform(&request);
+                pass.on(Event::Stored(result), now);
+            }
+            Some(Action::Send(batch)) => {
+                // Queued since the pass began, so that only the search sees them.
+                for id in table.clock + 1..=6 {
+                    table.add(id, id);
+                    table.rows.get_mut(&id).unwrap().sick = id != 5;
+                }
+                let poison = batch.ops.iter().any(|op| op.id == 3);
+                pass.on(if poison { Event::Replied(status(500, "insert failed")) } else { accepted(&batch.ops) }, now);
+            }
+            Some(Action::Finish(outcome)) => break outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((outcome.sent, outcome.error), (3, None), "row 5 showed that the server lives");
+    assert_eq!(table.quarantined.keys().copied().collect::<Vec<_>>(), [3, 4]);
+}
+
+#[test]
+fn a_quarantined_row_that_still_cannot_be_read_keeps_its_date() {
+    let mut world = World::new(Table::with(3));
+    world.table.rows.get_mut(&2).unwrap().sick = true;
+    world.pass().unwrap();
+    assert_eq!(world.table.quarantined.len(), 1);
+    (world.table.due, world.table.log) = (vec![2], Vec::new());
+    world.pass().unwrap();
+    assert!(!world.table.log.iter().any(|request| matches!(request, Request::Quarantine(_))));
+    assert!(world.table.log.iter().any(|request| matches!(request, Request::StillRefused(refusal) if refusal.id == 2)));
+}
+
+#[test]
+fn an_app_that_queues_all_the_time_does_not_make_a_search_endless() {
+    let mut table = Table::with(3);
+    table.rows.get_mut(&1).unwrap().doomed = true;
+    let mut pass = Pass::new(RULES, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let requests = Rc::new(Cell::new(0));
+    let now = Duration::ZERO;
+    let outcome = loop {
+        match pass.next(now) {
+            Some(Action::Store(request)) => {
+                let result = table.perform(&request);
+                pass.on(Event::Stored(result), now);
+            }
+            Some(Action::Send(_)) => {
+                requests.set(requests.get() + 1);
+                assert!(requests.get() < 100, "a server that is down is asked without end");
+                pass.on(Event::Replied(status(500, "insert failed")), now);
+                let id = table.rows.keys().next_back().unwrap() + 1;
+                (id..id + 3000).for_each(|id| table.add(id, id));
+            }
+            Some(Action::Finish(outcome)) => break outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((outcome.next, outcome.quarantined), (Next::BackOff, 0));
+    assert!(requests.get() <= 15, "{}", requests.get());
+}
