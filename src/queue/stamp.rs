@@ -14,6 +14,7 @@ use super::Database;
 use super::database::InDatabase;
 use super::mark::mark_one;
 use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
+use crate::drain::memory::FIRST_STEP;
 use crate::op::STAMP_LIMIT;
 
 const LAMPORT_KEY: &str = "sync.lamport_local_max";
@@ -122,15 +123,20 @@ fn reserve_stamps(connection: &Connection, reserve: &Reserve, room: i64, now: i6
         .and_then(|mut statement| statement.query_row([STAMP_LIMIT], |row| row.get(0)).optional())
         .on(connection)?;
     let believed = if reserve.floor < STAMP_LIMIT { reserve.floor } else { 0 };
-    let base = lamport(connection)?.max(believed).max(highest.unwrap_or(0));
-    let top = base.saturating_add(reserve.step).saturating_add(room);
-    // A step is a guess; near the end of the stamps do without.
-    let top = if top < STAMP_LIMIT { top } else { base.saturating_add(room) };
-    if top >= STAMP_LIMIT {
+    let local = lamport(connection)?.max(highest.unwrap_or(0));
+    let base = local.max(believed);
+    // A step is a guess; near the end of the stamps do without. And a maximum that leaves no room is no more to be
+    // believed than one beyond the end: no device has stored two thousand million ops.
+    let tops = [
+        base.saturating_add(reserve.step).saturating_add(room),
+        base.saturating_add(room),
+        local.saturating_add(reserve.step.max(FIRST_STEP)).saturating_add(room),
+    ];
+    let Some(top) = tops.into_iter().find(|top| *top < STAMP_LIMIT) else {
         let message =
             format!("no stamps are left below 2^31 (the highest in use is {base}); sign out and in as a new device");
         return Err(StoreError { kind: StoreErrorKind::ClockExhausted, message });
-    }
+    };
     set(connection, LAMPORT_KEY, top, now)?;
     Ok(top)
 }

@@ -13,6 +13,7 @@ pub mod thread;
 
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -109,19 +110,24 @@ impl<P: Perform> Worker<P> {
         };
         let (memory, uplink) = pass.into_memory();
         self.url = lanes.way.map(|way| way.url);
-        if let Some(url) = &self.url {
-            servers.remember(url, uplink);
+        if let Some(url) = self.url.clone()
+            && let Some(bytes) = servers.remember(&url, uplink, self.rules.batch_bytes)
+        {
+            let keeper = Arc::clone(&engine.keeper);
+            database.call(move || keeper.change(|record| record.set_uplink(&url, bytes))).await;
         }
         self.memory = memory;
         self.store = lanes.store;
-        self.note(engine, outcome.next);
+        self.note(engine, &outcome);
         outcome
     }
 
     /// The files are the profile's own trouble, and so are its clock and its token; the rest is the server's.
-    fn note(&mut self, engine: &Engine, next: Next) {
-        let now = engine.now();
+    fn note(&mut self, engine: &Engine, outcome: &Outcome) {
+        let (next, now) = (outcome.next, engine.now());
         match (next, &self.url) {
+            // Nothing was sent, so nothing is known of the server: another profile's wait for it goes on.
+            (Next::WhenWoken | Next::Now, Some(_)) if outcome.sent == 0 => self.back_off = BackOff::default(),
             (Next::LocalBackOff | Next::NewToken, _) | (_, None) => {
                 self.back_off.note(next, engine.waits, now, fastrand::u64(..));
             }

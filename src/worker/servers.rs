@@ -90,9 +90,13 @@ impl Servers {
         })
     }
 
-    /// Keeps what a pass learnt about the way to `url`.
-    pub fn remember(&self, url: &str, uplink: Uplink) {
+    /// Keeps what a pass learnt about the way to `url`, where `most` is what would be sent at the most. The body size to
+    /// write down, where it is another than the state file has.
+    pub fn remember(&self, url: &str, uplink: Uplink, most: usize) -> Option<usize> {
+        let bytes = uplink.bytes;
         self.known.borrow_mut().entry(url.to_owned()).or_default().uplink = Some(uplink);
+        let written = self.keeper.look(|record| record.uplinks.get(url).copied());
+        (bytes != written.unwrap_or(most)).then_some(bytes)
     }
 
     /// Takes note of how a pass over `url` ended.

@@ -3,6 +3,11 @@
 //! What must always hold: what a batch travels under (token, device, profile) is what stood in the files when its rows
 //! were read; nothing is kept open beyond what [`Store::close`] closes.
 
+mod inquiry;
+mod quarantine;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,16 +16,14 @@ use rusqlite::Connection;
 
 use crate::app::account::{SignedIn, is_local, signed_in};
 use crate::app::registry::{self, Canonical, Profile};
-use crate::drain::action::{
-    Ack, Answer, Counts, Plan, Refusal, Request, Reserve, Snapshot, StoreError, StoreErrorKind,
-};
+use crate::drain::action::{Ack, Answer, Counts, Plan, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
 use crate::drain::guard::{Ledger, Owner, Sight};
 use crate::op::OperationId;
 use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
 use crate::queue::read::{Admission, Sender};
 use crate::queue::{census, mark, read, settle, stamp};
-use crate::record::{Discarded, Keeper, QUARANTINE_MAX, Quarantined};
+use crate::record::Keeper;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 
@@ -34,10 +37,6 @@ pub struct Way {
     /// Device id; empty until there is one.
     pub device: String,
 }
-
-/// Quarantined ops tried again in one pass; the others' turn comes with the next ones. Each is a request of its own, and
-/// a new URL makes all of them due at once.
-const DUE_MAX: usize = 32;
 
 /// One profile's files.
 #[derive(Debug)]
@@ -131,79 +130,6 @@ impl Store {
         let after = self.signature();
         // A log that is still there is another program's, and closing ours did not touch it.
         after.is_quiet_since(&before).then_some(after)
-    }
-
-    /// What a person wants to know, without a pass: what the gates say, where ops would go, what waits.
-    pub fn survey(&mut self) -> Result<(Snapshot, Option<String>, Counts), StoreError> {
-        let snapshot = self.begin()?;
-        let counts = if self.session.is_some() {
-            self.census()?
-        } else if snapshot.queue {
-            let mut counts = Counts::default();
-            self.data()?.read(|connection| {
-                census::look(connection, |_, created_at| {
-                    counts.remaining += 1;
-                    counts.oldest = Some(counts.oldest.map_or(created_at, |oldest| oldest.min(created_at)));
-                })
-            })?;
-            counts
-        } else {
-            Counts::default()
-        };
-        Ok((snapshot, self.session.as_ref().map(|session| session.url.clone()), counts))
-    }
-
-    /// Up to `limit` rows that are held, oldest first; nothing where nobody is signed in.
-    pub fn held(&mut self, limit: usize) -> Result<Vec<(OperationId, census::Label)>, StoreError> {
-        self.begin()?;
-        let Some(session) = &self.session else { return Ok(Vec::new()) };
-        let mut ids = Vec::new();
-        self.data()?.read(|connection| {
-            census::look(connection, |id, created_at| {
-                let owner = session.admit.ledger.owner(&session.admit.signed_in.credential, id, created_at);
-                if owner != Owner::Present && ids.len() < limit {
-                    ids.push(id);
-                }
-            })?;
-            let mut held = Vec::new();
-            for id in ids {
-                if let Some((operation_id, label)) = census::row(connection, id)?
-                    && session.admit.admission(id, &operation_id, label.created_at) == Admission::Held
-                {
-                    held.push((operation_id, label));
-                }
-            }
-            Ok(held)
-        })
-    }
-
-    /// Deletes the row of an op that is quarantined or held, and notes that; `None` where it is neither.
-    pub fn discard(&mut self, operation_id: &OperationId) -> Result<Option<Discarded>, StoreError> {
-        self.begin()?;
-        let Some(session) = &self.session else { return Ok(None) };
-        let data = self.data()?;
-        let key = operation_id.to_string();
-        let entry = self.keeper.look(|record| record.quarantine.get(&key).cloned());
-        let row = entry.as_ref().map_or(i64::MIN, |entry| entry.row);
-        let Some(label) = data.read(|connection| census::find(connection, row, operation_id))? else { return Ok(None) };
-        let reason = match session.admit.admission(label.id, operation_id, label.created_at) {
-            Admission::Waiting => return Ok(None),
-            Admission::Held => "held: queued under another or an unknown account".to_owned(),
-            Admission::Quarantined => entry.map_or_else(String::new, |entry| format!("quarantined: {}", entry.words)),
-        };
-        let note = Discarded {
-            operation_id: key,
-            entity: label.entity,
-            field: label.field,
-            queued_at: label.created_at,
-            reason,
-            at: (self.clock)(),
-        };
-        // The note first: a row that is gone without one would be a riddle.
-        self.keeper.change(|record| record.note_discarded(note.clone()));
-        settle::discard(data, label.id)?;
-        self.keeper.change(|record| record.forget(operation_id));
-        Ok(Some(note))
     }
 
     /// What `stat` says about the files.
@@ -347,39 +273,6 @@ impl Store {
         Ok(Admit { signed_in, ledger, quarantined, released })
     }
 
-    /// Rows of quarantined ops whose daily try is due, [`DUE_MAX`] at the most; not those of another account. What has
-    /// no row any more is forgotten.
-    fn due(&self, data: &Database, url: &str, admit: &Admit) -> Result<Vec<i64>, StoreError> {
-        if admit.quarantined.is_empty() {
-            return Ok(Vec::new());
-        }
-        let path = data.path().display().to_string();
-        let entries: Vec<(OperationId, i64, bool)> = self.keeper.look(|record| {
-            let now = (self.clock)();
-            record.quarantined_in(&path).map(|(id, entry)| (id, entry.row, entry.is_due(now, url))).collect()
-        });
-        let mut due = Vec::new();
-        let mut gone = Vec::new();
-        data.read(|connection| {
-            for (operation_id, row, is_due) in entries {
-                match census::find(connection, row, &operation_id)? {
-                    Some(label) => {
-                        let admission = admit.admission(label.id, &operation_id, label.created_at);
-                        if is_due && due.len() < DUE_MAX && admission == Admission::Quarantined {
-                            due.push(label.id);
-                        }
-                    }
-                    None => gone.push(operation_id),
-                }
-            }
-            Ok(())
-        })?;
-        if !gone.is_empty() {
-            self.keeper.change(|record| gone.iter().for_each(|operation_id| record.forget(operation_id)));
-        }
-        Ok(due)
-    }
-
     fn ensure_device(&mut self) -> Result<String, StoreError> {
         let device = registry::ensure_device_id(opened(self.app.as_ref())?, (self.clock)())?
             .ok_or_else(|| failed("app.db: no device id could be made".to_owned()))?;
@@ -427,68 +320,6 @@ impl Store {
     fn reserve(&self, reserve: &Reserve) -> Result<Answer, StoreError> {
         let columns = self.session()?.columns;
         stamp::reserve(self.data()?, reserve, columns, (self.clock)()).map(Answer::Reserved)
-    }
-
-    fn quarantine(&mut self, refusals: &[Refusal]) -> Result<(), StoreError> {
-        let now = (self.clock)();
-        let server = self.session()?.url.clone();
-        let data = opened(self.data.as_ref())?;
-        let database = data.path().display().to_string();
-        let mut entries = Vec::new();
-        data.read(|connection| {
-            for refusal in refusals {
-                let label = census::find(connection, refusal.id, &refusal.operation_id)?;
-                let Some(label) = label else { continue };
-                entries.push((
-                    refusal.operation_id.clone(),
-                    Quarantined {
-                        database: database.clone(),
-                        row: label.id,
-                        entity: label.entity,
-                        field: label.field,
-                        queued_at: label.created_at,
-                        words: refusal.words.clone(),
-                        since: now,
-                        tried_at: now,
-                        server: server.clone(),
-                    },
-                ));
-            }
-            Ok(())
-        })?;
-        let ids: Vec<(OperationId, i64)> =
-            entries.iter().map(|(operation_id, entry)| (operation_id.clone(), entry.row)).collect();
-        let fits = self
-            .keeper
-            .change(|record| entries.into_iter().all(|(operation_id, entry)| record.quarantine(&operation_id, entry)));
-        if !fits {
-            return Err(failed(format!(
-                "{QUARANTINE_MAX} ops are in quarantine, which is all it holds; look at them with `queue list`"
-            )));
-        }
-        for refusal in refusals {
-            tracing::warn!(operation_id = %refusal.operation_id, "quarantined: {}", refusal.words);
-        }
-        if let Some(session) = &mut self.session {
-            session.admit.quarantined.extend(ids);
-        }
-        // A copy for the app's diagnostics; the state file is what counts.
-        if let Err(error) = mark::mark_quarantined(opened(self.data.as_ref())?, refusals, now) {
-            tracing::warn!("{}", error.message);
-        }
-        Ok(())
-    }
-
-    fn still_refused(&self, refusal: Refusal) {
-        let now = (self.clock)();
-        let server = self.session.as_ref().map(|session| session.url.clone());
-        self.keeper.change(|record| {
-            if let Some(entry) = record.quarantine.get_mut(&refusal.operation_id.to_string()) {
-                entry.tried_at = now;
-                entry.words = refusal.words;
-                entry.server = server.unwrap_or_default();
-            }
-        });
     }
 
     /// Counts what is left, and writes down whose it is where something stays behind.
@@ -560,6 +391,3 @@ fn opened(database: Option<&Database>) -> Result<&Database, StoreError> {
 fn failed(message: String) -> StoreError {
     StoreError { kind: StoreErrorKind::Failed, message }
 }
-
-#[cfg(test)]
-mod tests;

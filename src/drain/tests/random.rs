@@ -399,6 +399,8 @@ impl Life {
         if let Some(id) = self.rng.choice(&ids) {
             self.table.rows.remove(id);
             self.expected.remove(id);
+            // Perhaps it is on its way already.
+            self.exempt.insert(*id);
             self.table.quarantined.remove(id);
         }
     }

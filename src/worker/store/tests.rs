@@ -4,8 +4,10 @@ use testkit::data_dir::{DataDir, Generation, Profile as AppProfile, RawOp};
 use testkit::ops::NewOp;
 use testkit::token;
 
+use super::quarantine::DUE_MAX;
 use super::*;
 use crate::drain::action::Pick;
+use crate::drain::action::Refusal;
 use crate::record::Record;
 
 const URL: &str = "http://127.0.0.1:9/";
