@@ -33,6 +33,8 @@ pub const GRACE: Duration = Duration::from_millis(4500);
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Orders from clients that wait to be carried out; more than there are clients.
 const ORDERS: usize = 64;
+/// After `app.db` was written to it is read once more: what the watch saw is visible by then (see `serve`).
+const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 /// Looks at the clocks at least this often, so that waking from sleep is noticed soon.
 const CLOCKS_EVERY: Duration = Duration::from_secs(30);
 
@@ -66,6 +68,7 @@ struct Daemon {
     orders: mpsc::Receiver<Order>,
     watch: Watch,
     listener: server::Listener,
+    refresh_again: Option<tokio::time::Instant>,
 }
 
 impl Daemon {
@@ -75,7 +78,7 @@ impl Daemon {
         let (sender, orders) = mpsc::channel(ORDERS);
         let watch = Watch::new(loaded.config.watch.mode, loaded.config.watch.poll_interval);
         let agent = Rc::new(Agent::new(loaded, flags, env, sender)?);
-        Ok(Self { agent, signals, orders, watch, listener })
+        Ok(Self { agent, signals, orders, watch, listener, refresh_again: None })
     }
 
     async fn run(mut self) -> Exit {
@@ -111,7 +114,12 @@ impl Daemon {
         let mut clocks = (SystemTime::now(), Instant::now());
         let mut looked = Instant::now();
         loop {
+            let again = self.refresh_again;
             tokio::select! {
+                () = at(again) => {
+                    self.refresh_again = None;
+                    self.refresh().await;
+                }
                 signal = self.signals.next() => match signal {
                     Signal::Stop => return,
                     Signal::Reload => {
@@ -166,10 +174,15 @@ impl Daemon {
             }
         }
         if refresh {
-            self.agent.refresh().await;
-            self.agent.wake_all(Wake::Commit);
-            self.rewatch();
+            self.refresh_again = Some(tokio::time::Instant::now() + REFRESH_AGAIN);
+            self.refresh().await;
         }
+    }
+
+    async fn refresh(&mut self) {
+        self.agent.refresh().await;
+        self.agent.wake_all(Wake::Commit);
+        self.rewatch();
     }
 
     async fn reload(&mut self) -> Result<String, String> {
@@ -183,6 +196,13 @@ impl Daemon {
     fn rewatch(&mut self) {
         let interval = self.agent.engine().config.watch.poll_interval;
         self.watch.set(&self.agent.directories(), interval);
+    }
+}
+
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

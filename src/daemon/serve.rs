@@ -22,6 +22,18 @@ use crate::worker::store::Store;
 const CLOSE_AFTER: Duration = Duration::from_secs(3);
 /// While a server is left alone, commits are looked at this often for a new token or address: no user pastes faster.
 const PEEK_EVERY: Duration = Duration::from_millis(250);
+/// A commit is written to the log, which the file watch sees, before it is made visible, which nothing sees; with an
+/// fsync in between where the app asked for one. So whoever looked too early looks again, at these distances; after the
+/// last one the files are closed, and that looks once more.
+const LOOK_AGAIN: [Duration; 7] = [
+    Duration::from_millis(1),
+    Duration::from_millis(1),
+    Duration::from_millis(4),
+    Duration::from_millis(16),
+    Duration::from_millis(64),
+    Duration::from_millis(256),
+    Duration::from_millis(1024),
+];
 /// A pass that took its store with it (a bug of ours) is tried anew after this.
 const AFTER_A_BUG: Duration = Duration::from_secs(10);
 
@@ -39,11 +51,19 @@ pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: Pat
         way: None,
         next_peek: Duration::ZERO,
         last: None,
+        looks: LOOK_AGAIN.len(),
     };
     life.served.wake(Wake::Commit);
     while !life.served.is_stopping() {
         life.step().await;
     }
+}
+
+/// What to do when nothing happened for a while.
+enum Then {
+    Nothing,
+    LookAgain,
+    Close,
 }
 
 struct Life {
@@ -60,6 +80,8 @@ struct Life {
     way: Option<(String, Token)>,
     next_peek: Duration,
     last: Option<Outcome>,
+    /// Which of [`LOOK_AGAIN`] is next.
+    looks: usize,
 }
 
 impl Life {
@@ -90,11 +112,20 @@ impl Life {
     /// Something may have been committed: a pass, if it was.
     async fn look(&mut self) {
         let doubt = self.served.take_doubt();
+        self.looks = 0;
         if !doubt && !self.retry && !self.is_news().await {
             let covered = self.served.begin();
             return self.served.nothing_new(covered);
         }
         self.pass().await;
+    }
+
+    /// What was written when the last wake-up came may be visible by now.
+    async fn look_again(&mut self) {
+        self.looks += 1;
+        if self.is_news().await {
+            self.served.wake_in_doubt(Wake::Commit);
+        }
     }
 
     async fn is_news(&mut self) -> bool {
@@ -204,10 +235,12 @@ impl Life {
 
     /// Until something happens, or `wait` is over; with the files open only for a while.
     async fn rest(&mut self, wait: Option<Duration>) {
-        let (limit, close) = match wait {
-            Some(wait) if !self.open || wait <= CLOSE_AFTER => (Some(wait), false),
-            _ if self.open => (Some(CLOSE_AFTER), true),
-            _ => (None, false),
+        let again = LOOK_AGAIN.get(self.looks).filter(|again| self.open && wait.is_none_or(|wait| **again < wait));
+        let (limit, then) = match (again, wait) {
+            (Some(again), _) => (Some(*again), Then::LookAgain),
+            (None, Some(wait)) if !self.open || wait <= CLOSE_AFTER => (Some(wait), Then::Nothing),
+            (None, _) if self.open => (Some(CLOSE_AFTER), Then::Close),
+            (None, _) => (None, Then::Nothing),
         };
         let over = async {
             match limit {
@@ -217,7 +250,11 @@ impl Life {
         };
         tokio::select! {
             () = self.served.rung() => {}
-            () = over => if close { self.close().await },
+            () = over => match then {
+                Then::Nothing => {}
+                Then::LookAgain => self.look_again().await,
+                Then::Close => self.close().await,
+            },
         }
     }
 
