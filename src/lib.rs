@@ -17,16 +17,25 @@
 //!      └◀─ queue::mark ──── failed ────┴── refused, with proof ──▶ record (quarantine, our own file)
 //! ```
 //!
+//! Around it, in the daemon:
+//!
+//! ```text
+//!   trigger: file watch, timer, sleep, signals ──┐                         ┌─▶ serve, one for each profile: worker
+//!                                                ├──▶ wake ──▶ daemon ─────┤
+//!   control: drain now, wake, resume, … ─────────┘   (slot)                └─▶ survey ──▶ status, queue list
+//! ```
+//!
 //! Who decides and who acts are kept apart. [`drain`] decides: a [`drain::Pass`] is a state machine without a file, a
 //! socket or a clock; it says what to do next ([`drain::action::Action`]) and is told what came of it
 //! ([`drain::action::Event`]). [`worker`] acts: it performs those actions with [`queue`] on the database thread and
-//! [`push`] on the wire. [`cli`] says which profiles, how often and for how long.
+//! [`push`] on the wire. [`daemon`] says when, for as long as it runs; `once` in [`cli`] does so without one.
 //!
 //! # What must always hold
 //!
 //! An op leaves the queue only after the server named it as accepted. Stored order is queue order, but for ops that come
-//! back from quarantine or hold. Killed at any instruction, nothing is lost and nothing is stored twice. No token and no
-//! payload is in a log, an error or an answer. Each module opens with its own share of this.
+//! back from quarantine or hold. Killed at any instruction, nothing is lost and nothing is stored twice. After the last
+//! commit there is a pass that began later; a wake-up too many costs a look at the files, never a request. No token and
+//! no payload is in a log, an error or an answer. Each module opens with its own share of this.
 //!
 //! # Layout
 //!
@@ -38,6 +47,10 @@
 //! | [`queue`] | the table `sync_pending_op`: read, settle, mark, fresh stamps |
 //! | [`push`] | HTTP/1.1 and TLS to one server; no policy |
 //! | [`worker`] | where queue, push and pass meet |
+//! | [`daemon`] | the long run: a worker for each profile, started, woken and ended |
+//! | [`trigger`] | what wakes it; can only wake |
+//! | [`control`] | the socket: lines, clients, and the command line's side of it |
+//! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
@@ -57,7 +70,16 @@
 //! 5. [`drain::verdict`]: the reply becomes a [`drain::verdict::Verdict`]. `drain/reply.rs` draws the consequences, and
 //!    `drain/suspect.rs` where one op seems to be to blame.
 //! 6. [`queue::settle`], [`queue::stamp`], [`queue::mark`]: the three things that may happen to its row.
-//! 7. [`worker::Worker::drain`], then `cli/once.rs`: what turns the wheel.
+//! 7. [`worker::Worker::drain`], then `cli/once.rs`: the shortest thing that turns the wheel.
+//!
+//! The daemon, from a commit to the worker:
+//!
+//! 1. [`trigger::slot`]: any number of wake-ups, one pass, none lost.
+//! 2. [`trigger::watch`] and [`trigger::signature`]: how a commit is noticed, by event and by `stat`.
+//! 3. [`daemon::served`], then `daemon/serve.rs`: one profile and the life of its worker.
+//! 4. [`daemon::agent`]: all of them; [`daemon::run`]: everything, from start to signal.
+//! 5. [`control::command`], [`control::server`]: what may be asked, and who answers. [`record`], then [`survey`]: what is
+//!    remembered of refused and held ops, and how they are listed.
 
 pub mod app;
 pub mod cli;

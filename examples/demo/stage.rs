@@ -10,20 +10,18 @@ use std::time::Duration;
 use testkit::Result;
 use testkit::server::{Exchange, StoredOp};
 
-use crate::agent::Ended;
-
-/// Lines of arrivals for each run of the agent.
-const MAX_ARRIVAL_LINES: usize = 8;
+/// Lines of arrivals in each act; an ordinary evening fits.
+const MAX_ARRIVAL_LINES: usize = 24;
 /// Up to so many ops that arrive together get a line each.
 const MAX_SINGLE: usize = 5;
-/// Answers of the server's that are shown for each run.
+/// Answers of the server's that are shown for each act.
 const MAX_ANSWERS: usize = 8;
-/// Lines of the agent's that are shown for each run.
+/// Lines of an answer of the agent's, and of its log in each act.
 const MAX_SAID_LINES: usize = 6;
 /// A sentence is broken before this column.
 const WIDTH: usize = 92;
 /// Time to read a sentence; only for people.
-const TO_READ: Duration = Duration::from_millis(1200);
+const TO_READ: Duration = Duration::from_secs(1);
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -77,25 +75,26 @@ impl Stage {
     }
 
     /// The command that is run.
-    pub(super) fn command(&mut self, words: &[&str]) -> Result<()> {
-        let command = self.painted(CYAN, &format!("$ {}", words.join(" ")));
+    pub(super) fn command(&mut self, words: &str) -> Result<()> {
+        let command = self.painted(CYAN, &format!("$ {words}"));
         self.line(&format!("   {command}"))
     }
 
-    /// Ops the server has stored.
-    pub(super) fn arrivals(&mut self, ops: &[StoredOp]) -> Result<()> {
-        let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return Ok(()) };
+    /// Ops the server has stored, and how many microseconds after their commits.
+    pub(super) fn arrivals(&mut self, ops: &[(StoredOp, u64)]) -> Result<()> {
+        let (Some((first, _)), Some((last, _))) = (ops.first(), ops.last()) else { return Ok(()) };
         if self.arrival_lines >= MAX_ARRIVAL_LINES {
             self.passed_over += ops.len();
             return Ok(());
         }
         if ops.len() > MAX_SINGLE {
-            let (count, stamps) = (ops.len(), format!("stamps {} to {}", first.lamport_ts, last.lamport_ts));
-            return self.arrived(&format!("#{}–{}", first.seq, last.seq), &format!("{count} ops, {stamps}"));
+            let longest = milliseconds(ops.iter().map(|(_, delay)| *delay).max().unwrap_or_default());
+            let what = format!("{} ops, stamps {} to {}", ops.len(), first.lamport_ts, last.lamport_ts);
+            return self.arrived(&format!("#{}–{}", first.seq, last.seq), &format!("{what:38} at most {longest}"));
         }
-        for op in ops {
+        for (op, delay) in ops {
             let what = format!("{} {} {} {}", op.op, op.entity, shortened(&op.entity_id), field(op));
-            self.arrived(&format!("#{}", op.seq), &format!("{what:34} stamp {}", op.lamport_ts))?;
+            self.arrived(&format!("#{}", op.seq), &format!("{what:38} {}", milliseconds(*delay)))?;
         }
         Ok(())
     }
@@ -118,30 +117,42 @@ impl Stage {
 
     /// What the server answered.
     pub(super) fn answers(&mut self, exchanges: &[Exchange]) -> Result<()> {
-        let mut told: Vec<String> = exchanges.iter().take(MAX_ANSWERS).map(answer).collect();
-        if exchanges.len() > MAX_ANSWERS {
-            told.push(format!("and {} more", exchanges.len() - MAX_ANSWERS));
+        let mut told: Vec<(usize, String)> = Vec::new();
+        for answer in exchanges.iter().map(answer) {
+            match told.last_mut() {
+                Some((times, last)) if *last == answer => *times += 1,
+                _ => told.push((1, answer)),
+            }
         }
-        if told.is_empty() {
-            return Ok(());
+        let more = told.len().saturating_sub(MAX_ANSWERS);
+        told.truncate(MAX_ANSWERS);
+        for (place, (times, answer)) in told.iter().enumerate() {
+            let who = if place == 0 { "server:" } else { "" };
+            let times = if *times == 1 { String::new() } else { format!(", {times} times") };
+            self.aside(&format!("{who:7} {answer}{times}"))?;
         }
-        for (place, line) in wrapped(&format!("server: {}", told.join(" · "))).iter().enumerate() {
-            let indented = if place == 0 { line.clone() } else { format!("        {line}") };
-            self.aside(&indented)?;
-        }
-        Ok(())
+        if more > 0 { self.aside(&format!("{:7} and {more} more", "")) } else { Ok(()) }
     }
 
-    /// What the agent said, and its exit code.
-    pub(super) fn said(&mut self, ended: &Ended) -> Result<()> {
-        for line in ended.log.lines().chain(ended.answer.lines()).take(MAX_SAID_LINES) {
-            self.line(&format!("   │ {line}"))?;
-        }
-        if ended.code == 0 {
+    /// What a command said, and its exit code.
+    pub(super) fn said(&mut self, text: &str, code: i32) -> Result<()> {
+        self.log(text)?;
+        if code == 0 {
             return Ok(());
         }
-        let code = self.painted(RED, &format!("exit code {}", ended.code));
+        let code = self.painted(RED, &format!("exit code {code}"));
         self.line(&format!("   │ {code}"))
+    }
+
+    /// What the agent said or logged.
+    pub(super) fn log(&mut self, text: &str) -> Result<()> {
+        for line in text.lines().take(MAX_SAID_LINES) {
+            self.line(&format!("   │ {line}"))?;
+        }
+        match text.lines().count().saturating_sub(MAX_SAID_LINES) {
+            0 => Ok(()),
+            more => self.line(&format!("   │ and {more} more lines")),
+        }
     }
 
     /// A line of the summary: a number, and whether it is as it should be.
@@ -166,6 +177,11 @@ fn field(op: &StoredOp) -> &str {
     op.field.as_deref().unwrap_or_default()
 }
 
+/// Microseconds, as people read them.
+pub(super) fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{:03} ms", microseconds / 1000, microseconds % 1000)
+}
+
 /// Paths and hashes are long; their end tells them apart.
 fn shortened(text: &str) -> String {
     const MOST: usize = 12;
@@ -177,12 +193,12 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Status, and what became of the ops: "200 (5 ops, 2 new)".
+/// Status, and what became of the ops: "200: 5 ops, 2 new".
 fn answer(exchange: &Exchange) -> String {
     let status = exchange.status.map_or_else(|| "cut".to_owned(), |status| status.to_string());
     let (ops, new) = (exchange.request.ops(), exchange.stored);
     let plural = if ops == 1 { "" } else { "s" };
-    format!("{status} ({ops} op{plural}, {new} new)")
+    format!("{status}: {ops} op{plural}, {new} new")
 }
 
 fn wrapped(sentence: &str) -> Vec<String> {

@@ -197,7 +197,7 @@ fn profile_words(outcome: &Outcome) -> String {
     let extras = [
         (outcome.skipped.map_or(0, |_| outcome.remaining), "waiting"),
         (outcome.quarantined, "refused by the server and set aside"),
-        (outcome.held, "of another account and held back"),
+        (outcome.held, "queued under another account, or before this one signed in, and held back"),
     ];
     for (number, what) in extras.iter().filter(|(number, _)| *number > 0) {
         let _ = write!(words, "; {number} {what}");
@@ -218,7 +218,10 @@ fn reason_words(reason: Reason) -> &'static str {
         Reason::ProfileNotReady => "skipped: not ready — start the app once with this profile",
         Reason::NoQueue => "skipped: no queue — this version of the app keeps none here, and there is nothing to do",
         Reason::Paused => "skipped: paused — go on with the command resume",
-        Reason::Held => "skipped: all that waits was queued under another account — sign in to that one again",
+        Reason::Held => {
+            "skipped: all that waits was queued under another account, or before this one signed in — sign in to that \
+             one again, or let the ops go with the command queue retry"
+        }
         Reason::Unavailable => {
             "skipped: its files cannot be used — start the app, and see that they are yours to write"
         }
@@ -231,8 +234,19 @@ fn quiet(text: &str) -> String {
     text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// With a capital letter and a full stop. A name (data.db, a path, an address) keeps its letters.
 fn sentence(text: &str) -> String {
-    if text.ends_with(['.', '!', '?', '…']) { text.to_owned() } else { format!("{text}.") }
+    let word = text.split_whitespace().next().unwrap_or_default();
+    let is_plain = word.trim_end_matches([',', ':']).chars().all(char::is_alphabetic);
+    let mut letters = text.chars();
+    let mut sentence: String = match letters.next() {
+        Some(first) if is_plain => first.to_uppercase().chain(letters).collect(),
+        _ => text.to_owned(),
+    };
+    if !sentence.ends_with(['.', '!', '?', '…']) {
+        sentence.push('.');
+    }
+    sentence
 }
 
 #[cfg(test)]
@@ -290,8 +304,8 @@ mod tests {
         assert_eq!(value["profiles"][1], second);
         assert_eq!(value["profiles"][0].get("error"), None);
         assert_eq!(value["profiles"][2]["error"]["message"], "cut off!");
-        assert!(people.contains("Profile 2 “Name 2”: 2 sent, 5 waiting. no route.\n"), "{people}");
-        assert!(people.contains("1 waiting. cut off!\nNot done: 302 sent, 6 waiting. Try again later.\n"), "{people}");
+        assert!(people.contains("Profile 2 “Name 2”: 2 sent, 5 waiting. No route.\n"), "{people}");
+        assert!(people.contains("1 waiting. Cut off!\nNot done: 302 sent, 6 waiting. Try again later.\n"), "{people}");
         assert_eq!(exit, Exit::TryLater);
     }
 
@@ -302,7 +316,7 @@ mod tests {
         assert_eq!((&value["outcome"], &value["remaining"]), (&json!("drained"), &json!(0)));
         let first = json!({"profile": 1, "outcome": "skipped", "reason": "signed_out", "remaining": 4, "held": 1});
         assert_eq!(value["profiles"][0], first);
-        assert!(people.contains("settings; 4 waiting; 1 of another account and held back.\n"), "{people}");
+        assert!(people.contains("settings; 4 waiting; 1 queued under another account, or before"), "{people}");
         assert_eq!(exit, Exit::Done);
         let (_, value, _, exit) = report([waiting]);
         assert_eq!((value.get("remaining"), value.get("sent")), (None, None));
@@ -322,8 +336,35 @@ mod tests {
     fn quarantined_and_held_are_counted_apart() {
         let (_, value, people, exit) = report([Outcome { quarantined: 2, held: 3, ..drained(1, 0) }]);
         assert_eq!((&value["profiles"][0]["quarantined"], &value["profiles"][0]["held"]), (&json!(2), &json!(3)));
-        assert!(people.contains("1 sent, 0 waiting; 2 refused by the server and set aside; 3 of another"), "{people}");
+        assert!(
+            people.contains("1 sent, 0 waiting; 2 refused by the server and set aside; 3 queued under another"),
+            "{people}"
+        );
         assert_eq!(exit, Exit::Done);
+    }
+
+    #[test]
+    fn held_names_both_ways_out_and_both_origins() {
+        let (.., people, _) = report([Outcome { held: 1, ..Outcome::skipped(Reason::Held) }]);
+        assert!(people.contains("before this one signed in — sign in to that one again, or"), "{people}");
+        assert!(
+            people.contains("queue retry; 1 queued under another account, or before this one signed in"),
+            "{people}"
+        );
+    }
+
+    #[test]
+    fn a_message_is_a_sentence_and_a_name_in_it_stays_a_name() {
+        let said = [
+            ("the server is away", "The server is away."),
+            ("état: non", "État: non."),
+            ("data.db is locked", "data.db is locked."),
+            ("http://x: no", "http://x: no."),
+            ("", "."),
+        ];
+        for (text, expected) in said {
+            assert_eq!(sentence(text), expected);
+        }
     }
 
     #[test]

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 
 use super::Cli;
 use crate::config::keys::{KEYS, Key, Standard};
+use crate::control::command::LINES;
+use crate::daemon::GRACE;
 use crate::exit::Exit;
 
 const README: &str = include_str!("../../README.md");
 
-/// Keys that only a daemon would use. README names them as not in use.
-const UNUSED: [&str; 5] = ["drain.interval", "watch.mode", "watch.poll_interval", "control.socket", "metrics.listen"];
+/// Keys that nothing built uses. README names them as not in use.
+const UNUSED: [&str; 1] = ["metrics.listen"];
 
 /// From the line that begins with `from` to the one before the next that begins with `to`.
 fn between(from: &str, to: &str) -> Vec<&'static str> {
@@ -40,11 +42,31 @@ fn row(key: &Key) -> String {
     format!("| `{}` | {default} | {} |", key.full_name(), key.help)
 }
 
+/// Every command that can be given, with what may stand behind it: `queue retry [OPERATION_ID]`.
+fn leaves(command: &Command, way: &str) -> Vec<String> {
+    let named = |child: &Command| format!("{way} {}", child.get_name()).trim().to_owned();
+    if command.has_subcommands() {
+        return command.get_subcommands().flat_map(|child| leaves(child, &named(child))).collect();
+    }
+    let words = command.get_positionals().map(|word| {
+        let name = word.get_id().as_str().to_uppercase();
+        if word.is_required_set() { name } else { format!("[{name}]") }
+    });
+    vec![std::iter::once(way.to_owned()).chain(words).collect::<Vec<_>>().join(" ")]
+}
+
 #[test]
 fn the_commands_are_the_built_ones() {
-    let definition = Cli::command();
-    let built: Vec<_> = definition.get_subcommands().map(|command| quoted(command.get_name())).collect();
+    let built: Vec<_> = leaves(&Cli::command(), "").iter().map(|command| quoted(command)).collect();
     assert_eq!(first_cells("| command "), built);
+}
+
+#[test]
+fn the_lines_of_the_socket_are_the_ones_it_answers() {
+    let told: Vec<_> =
+        between("| line ", "`outcome`").into_iter().skip(2).take_while(|line| !line.is_empty()).collect();
+    let expected: Vec<_> = LINES.iter().map(|(line, does)| format!("| `{line}` | {does} |")).collect();
+    assert_eq!(told, expected, "README should say:\n{}", expected.join("\n"));
 }
 
 #[test]
@@ -69,9 +91,8 @@ fn once_waits_as_long_as_told() {
 
 #[test]
 fn the_exit_codes_are_the_ones_that_can_occur() {
-    // Nothing that is built asks a daemon, so nothing ends with `Exit::NoDaemon`.
-    let built = [Exit::Done, Exit::Usage, Exit::Bug, Exit::TryLater, Exit::NotPermitted, Exit::Config];
-    assert_eq!(first_cells("| exit code "), built.map(|exit| (exit as u8).to_string()));
+    let all = [Exit::Done, Exit::Usage, Exit::NoDaemon, Exit::Bug, Exit::TryLater, Exit::NotPermitted, Exit::Config];
+    assert_eq!(first_cells("| exit code "), all.map(|exit| (exit as u8).to_string()));
 }
 
 #[test]
@@ -90,5 +111,8 @@ fn the_keys_and_their_defaults_are_the_tables() {
 #[test]
 fn a_limit_that_is_repeated_is_the_codes() {
     let needed = format!("needs Rust {}", env!("CARGO_PKG_RUST_VERSION"));
-    assert!(README.contains(&needed), "{needed}");
+    let grace = format!("waits up to {} s for what is on the wire", GRACE.as_secs_f64());
+    for repeated in [needed, grace] {
+        assert!(README.contains(&repeated), "{repeated}");
+    }
 }
