@@ -3,6 +3,9 @@
 mod accounts;
 mod bad_input;
 mod conflicts;
+mod daemon_drain_now;
+mod daemon_latency;
+mod daemon_server;
 mod delivery;
 mod gates;
 mod kill;
