@@ -177,6 +177,12 @@ impl Daemon {
         !self.descriptors().iter().any(|path| path.contains(".db"))
     }
 
+    /// Waits until it has nothing to do and no look at the files is to come, but for its timer.
+    #[track_caller]
+    pub(crate) fn wait_until_quiet(&self) {
+        eventually("the files are closed", || self.has_closed_the_files());
+    }
+
     /// One of the numbers of `/proc/PID/io` or `/proc/PID/status`.
     pub(crate) fn number(&self, file: &str, key: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap();

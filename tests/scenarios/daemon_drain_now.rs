@@ -65,6 +65,7 @@ fn what_a_shell_pipes_in_is_answered_with_one_line_and_the_end() {
     let case = Case::deaf();
     let daemon = Daemon::start(&case.stage);
     eventually("the first pass is over", || daemon.profile(case.profile.id)["last_success"].is_string());
+    daemon.wait_until_quiet();
     let ops = case.enqueue(3);
     let answer = the_one_line(&daemon.client().say_and_listen("drain now\n"));
     let id = case.profile.id;
@@ -85,6 +86,8 @@ fn nc_and_socat_work_where_they_are_installed() {
     let daemon = Daemon::start(&case.stage);
     let socket = daemon.socket().display().to_string();
     for (tool, arguments) in [("nc", format!("-U {socket}")), ("socat", format!("-t 60 - UNIX-CONNECT:{socket}"))] {
+        eventually("the first pass is over", || daemon.profile(case.profile.id)["last_success"].is_string());
+        daemon.wait_until_quiet();
         let ops = case.enqueue(2);
         let command = format!("echo drain now | {tool} {arguments}");
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
@@ -171,9 +174,10 @@ fn one_profile_is_drained_alone_and_one_that_is_not_there_is_said() {
     let case = Case::deaf();
     let other = case.stage.profile("Ночь", "alice");
     let daemon = Daemon::start(&case.stage);
-    eventually("both have passed", || {
-        [case.profile.id, other.id].iter().all(|id| daemon.profile(*id)["last_success"].is_string())
-    });
+    for id in [case.profile.id, other.id] {
+        eventually("both have passed", || daemon.profile(id)["last_success"].is_string());
+    }
+    daemon.wait_until_quiet();
     case.enqueue(2);
     let ops = NewOp::renames(3);
     other.enqueue(&ops).unwrap();

@@ -97,8 +97,9 @@ fn a_commit_in_poll_mode_is_sent_within_its_interval() {
 #[test]
 fn a_commit_that_nothing_watches_is_sent_by_the_timer() {
     let (mut case, daemon) = Case::new("[drain]\ninterval = \"1s\"\n[watch]\nmode = \"off\"\n");
-    let taken = case.measure(&daemon, 5, Duration::ZERO);
+    // Long enough after one another for the looks that follow a pass to be over.
+    let taken = case.measure(&daemon, 5, Duration::from_millis(1370));
     println!("timer: median {:?}, most {:?}", percentile(&taken, 50), taken[4]);
     assert!(taken[4] <= Duration::from_millis(2500), "{taken:?}");
-    assert!(taken[4] >= Duration::from_millis(300), "something else than the timer woke it: {taken:?}");
+    assert!(taken[4] >= Duration::from_millis(150), "something else than the timer woke it: {taken:?}");
 }

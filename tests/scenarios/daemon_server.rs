@@ -207,7 +207,10 @@ fn a_time_the_server_named_is_kept_even_for_who_asks() {
     let asked = Instant::now();
     for _ in 0..3 {
         let answer = daemon.ask("drain now");
-        assert_eq!((&answer["outcome"], &answer["remaining"], &answer["sent"]), (&json!("drained"), &json!(5), &json!(0)));
+        assert_eq!(
+            (&answer["outcome"], &answer["remaining"], &answer["sent"]),
+            (&json!("drained"), &json!(5), &json!(0))
+        );
         assert_eq!(answer["error"]["kind"], "server", "{answer}");
     }
     assert!(asked.elapsed() < Duration::from_secs(3));
