@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -45,6 +45,9 @@ pub struct Agent {
     env: Environment,
     home: RefCell<Home>,
     profiles: RefCell<BTreeMap<i64, Tenant>>,
+    /// Profiles that were sent away and may still wait for what is on the wire. Whoever comes under the same number
+    /// waits for them; nobody else does.
+    leaving: RefCell<BTreeMap<i64, JoinHandle<()>>>,
     orders: mpsc::Sender<Order>,
     began: Instant,
     /// `app.db` as it was when the profiles were last listed.
@@ -76,6 +79,7 @@ impl Agent {
             env,
             home,
             profiles: RefCell::default(),
+            leaving: RefCell::default(),
             orders,
             began: Instant::now(),
             registry: RefCell::default(),
@@ -99,8 +103,27 @@ impl Agent {
 
     /// Stops every profile, and waits for what is on the wire.
     pub async fn leave(&self) {
+        self.dismiss_all();
+        let leaving = std::mem::take(&mut *self.leaving.borrow_mut());
+        for (profile, task) in leaving {
+            joined(profile, task).await;
+        }
+    }
+
+    fn dismiss_all(&self) {
         let tenants = std::mem::take(&mut *self.profiles.borrow_mut());
-        stop(tenants.into_values()).await;
+        self.dismiss(tenants.into_values());
+    }
+
+    /// Stops these, and waits for nobody: a server that takes its time with one must not keep the others.
+    fn dismiss(&self, tenants: impl Iterator<Item = Tenant>) {
+        let mut leaving = self.leaving.borrow_mut();
+        leaving.retain(|_, task| !task.is_finished());
+        for tenant in tenants {
+            tenant.served.stop();
+            // Nobody is there under this number: who came after it took it along.
+            leaving.insert(tenant.served.profile.id, tenant.task);
+        }
     }
 
     /// What is in force.
@@ -129,7 +152,7 @@ impl Agent {
             self.home.replace(home);
             if gone || returned {
                 // Files of a directory that was removed are not served from one that took its place.
-                self.leave().await;
+                self.dismiss_all();
             }
         }
         let Some(directory) = self.home.borrow().directory().map(Path::to_owned) else { return };
@@ -140,15 +163,16 @@ impl Agent {
                 // taken for it.
                 let after = Signature::of(&directory, None);
                 let known = if after.is_quiet_since(&before) { after } else { before };
-                self.registry.replace(Some(known));
-                self.settle_in(&directory, profiles).await;
+                // What is being committed at this moment may not be readable yet: look again.
+                self.registry.replace(Some(known).filter(|known| !known.is_fresh(SystemTime::now())));
+                self.settle_in(&directory, profiles);
             }
             // Nobody is sent away because a file could not be read for a moment.
             Err(error) => tracing::warn!("{}", error.message),
         }
     }
 
-    async fn settle_in(&self, directory: &Path, profiles: Vec<Profile>) {
+    fn settle_in(&self, directory: &Path, profiles: Vec<Profile>) {
         let gone: Vec<Tenant> = {
             let mut served = self.profiles.borrow_mut();
             let stays = |tenant: &Tenant| {
@@ -158,13 +182,14 @@ impl Agent {
             let ids: Vec<i64> = served.iter().filter(|(_, tenant)| !stays(tenant)).map(|(id, _)| *id).collect();
             ids.into_iter().filter_map(|id| served.remove(&id)).collect()
         };
-        stop(gone.into_iter()).await;
+        self.dismiss(gone.into_iter());
         let engine = self.engine();
         let mut served = self.profiles.borrow_mut();
         for profile in profiles {
             served.entry(profile.id).or_insert_with(|| {
+                let predecessor = self.leaving.borrow_mut().remove(&profile.id);
                 let newcomer = Rc::new(Served::new(profile));
-                let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), directory.to_owned());
+                let life = succeed(predecessor, Rc::clone(&newcomer), Rc::clone(&engine), directory.to_owned());
                 Tenant { served: newcomer, task: tokio::task::spawn_local(life) }
             });
         }
@@ -250,9 +275,10 @@ impl Agent {
         let fixed: Vec<&str> = fixed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
         let (keeper, database) = (old.keeper.clone(), old.database.clone());
         let engine = Engine::with(&loaded.config, &self.env, keeper, database).map_err(|(message, _)| message)?;
-        self.leave().await;
+        self.dismiss_all();
         if loaded.config.data_dir != old.config.data_dir {
-            // The old one is let go before the new one is looked for.
+            // The old one is let go before the new one is looked for, and not before the last pass over it is over.
+            self.leave().await;
             self.home.replace(Home::Nowhere(crate::app::directory::NotFound { looked_at: Vec::new() }));
         }
         self.engine.replace(Rc::new(engine));
@@ -398,16 +424,23 @@ fn stand(mut status: ProfileStatus, served: &Served, engine: &Engine) -> Profile
     status
 }
 
-async fn stop(tenants: impl Iterator<Item = Tenant>) {
-    let tenants: Vec<Tenant> = tenants.collect();
-    for tenant in &tenants {
-        tenant.served.stop();
+/// Serves, when whoever was served under the same number has left.
+async fn succeed(
+    predecessor: Option<JoinHandle<()>>,
+    newcomer: Rc<Served>,
+    engine: Rc<Engine>,
+    directory: std::path::PathBuf,
+) {
+    if let Some(task) = predecessor {
+        joined(newcomer.profile.id, task).await;
     }
-    for tenant in tenants {
-        if let Err(error) = tenant.task.await
-            && error.is_panic()
-        {
-            tracing::error!("serving profile {} panicked: this is a bug", tenant.served.profile.id);
-        }
+    serve(newcomer, engine, directory).await;
+}
+
+async fn joined(profile: i64, task: JoinHandle<()>) {
+    if let Err(error) = task.await
+        && error.is_panic()
+    {
+        tracing::error!("serving profile {profile} panicked: this is a bug");
     }
 }

@@ -23,7 +23,7 @@ use crate::config::{Environment, Flags, Loaded};
 use crate::control::server;
 use crate::exit::Exit;
 use crate::trigger::nap::slept;
-use crate::trigger::signals::{Signal, Signals};
+use crate::trigger::signals::Signals;
 use crate::trigger::slot::Wake;
 use crate::trigger::watch::{Seen, Watch};
 
@@ -54,7 +54,8 @@ pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (Stri
     let exit = {
         // Sockets and signals belong to the reactor from the start.
         let _entered = runtime.enter();
-        Daemon::start(loaded, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run()))
+        let stops = Signals::stops().map_err(|error| internal("signals", &error))?;
+        Daemon::start(loaded, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run(stops)))
     };
     drop(tasks);
     // A lookup that hangs in the resolver must not keep us.
@@ -64,7 +65,7 @@ pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (Stri
 
 struct Daemon {
     agent: Rc<Agent>,
-    signals: Signals,
+    reloads: Signals,
     orders: mpsc::Receiver<Order>,
     watch: Watch,
     listener: server::Listener,
@@ -73,15 +74,15 @@ struct Daemon {
 
 impl Daemon {
     fn start(loaded: Loaded, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
-        let signals = Signals::register().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
+        let reloads = Signals::reloads().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
         let listener = server::Listener::bind(&loaded.config.control.socket)?;
         let (sender, orders) = mpsc::channel(ORDERS);
         let watch = Watch::new(loaded.config.watch.mode, loaded.config.watch.poll_interval);
         let agent = Rc::new(Agent::new(loaded, flags, env, sender)?);
-        Ok(Self { agent, signals, orders, watch, listener, refresh_again: None })
+        Ok(Self { agent, reloads, orders, watch, listener, refresh_again: None })
     }
 
-    async fn run(mut self) -> Exit {
+    async fn run(mut self, mut stops: Signals) -> Exit {
         let agent = Rc::clone(&self.agent);
         if let Err((message, exit)) = agent.enter().await {
             tracing::error!("{message}");
@@ -96,18 +97,23 @@ impl Daemon {
             agent.served().len(),
             self.listener.path().display()
         );
-        self.live().await;
+        // Whatever is under way, a reload that waits for a server for one: the signal is heard.
+        tokio::select! {
+            () = self.live() => {}
+            () = stops.next() => {}
+        }
         tracing::info!("stopping");
         serving.abort();
         self.listener.remove();
         tokio::select! {
             () = agent.leave() => {}
             () = tokio::time::sleep(GRACE) => tracing::warn!("what is on the wire takes too long; it will be sent again"),
-            () = async { while self.signals.next().await != Signal::Stop {} } => {}
+            () = stops.next() => {}
         }
         Exit::Done
     }
 
+    /// For ever.
     async fn live(&mut self) {
         let agent = Rc::clone(&self.agent);
         let mut timer = self.timer();
@@ -120,15 +126,12 @@ impl Daemon {
                     self.refresh_again = None;
                     self.refresh().await;
                 }
-                signal = self.signals.next() => match signal {
-                    Signal::Stop => return,
-                    Signal::Reload => {
-                        if let Err(message) = self.reload().await {
-                            tracing::error!("the configuration is as before: {message}");
-                        }
-                        timer = self.timer();
+                () = self.reloads.next() => {
+                    if let Err(message) = self.reload().await {
+                        tracing::error!("the configuration is as before: {message}");
                     }
-                },
+                    timer = self.timer();
+                }
                 Some(order) = self.orders.recv() => match order {
                     Order::Refresh => {
                         agent.refresh().await;

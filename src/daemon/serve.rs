@@ -20,20 +20,19 @@ use crate::worker::store::Store;
 
 /// The files are closed after this long without a reason to look at them.
 const CLOSE_AFTER: Duration = Duration::from_secs(3);
+/// A log is written, which the file watch sees, before what is in it can be read, which nothing sees; with an fsync in
+/// between where the app asks for one, and a program may be interrupted there. So after a wake-up the open files are
+/// looked at again after these times; closing them, later, looks once more.
+const ECHOES: [Duration; 6] = [
+    Duration::from_millis(1),
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(125),
+    Duration::from_millis(1000),
+];
 /// While a server is left alone, commits are looked at this often for a new token or address: no user pastes faster.
 const PEEK_EVERY: Duration = Duration::from_millis(250);
-/// A commit is written to the log, which the file watch sees, before it is made visible, which nothing sees; with an
-/// fsync in between where the app asked for one. So whoever looked too early looks again, at these distances; after the
-/// last one the files are closed, and that looks once more.
-const LOOK_AGAIN: [Duration; 7] = [
-    Duration::from_millis(1),
-    Duration::from_millis(1),
-    Duration::from_millis(4),
-    Duration::from_millis(16),
-    Duration::from_millis(64),
-    Duration::from_millis(256),
-    Duration::from_millis(1024),
-];
 /// A pass that took its store with it (a bug of ours) is tried anew after this.
 const AFTER_A_BUG: Duration = Duration::from_secs(10);
 
@@ -48,22 +47,16 @@ pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: Pat
         retry: false,
         closed: None,
         open: false,
+        quiet_since: Duration::ZERO,
+        echoes: 0,
         way: None,
         next_peek: Duration::ZERO,
         last: None,
-        looks: LOOK_AGAIN.len(),
     };
     life.served.wake(Wake::Commit);
     while !life.served.is_stopping() {
         life.step().await;
     }
-}
-
-/// What to do when nothing happened for a while.
-enum Then {
-    Nothing,
-    LookAgain,
-    Close,
 }
 
 struct Life {
@@ -76,12 +69,24 @@ struct Life {
     /// What `stat` said when the files were closed.
     closed: Option<Signature>,
     open: bool,
+    /// When there was a reason to have the files open last.
+    quiet_since: Duration,
+    /// How many of [`ECHOES`] are over since the last wake-up.
+    echoes: usize,
     /// Where ops went, and under which token, when the wait began.
     way: Option<(String, Token)>,
     next_peek: Duration,
     last: Option<Outcome>,
-    /// Which of [`LOOK_AGAIN`] is next.
-    looks: usize,
+}
+
+/// What is to be done when a rest is over.
+enum Chore {
+    /// Nothing: somebody else's time has come.
+    Nothing,
+    /// One of [`ECHOES`].
+    Echo,
+    /// The files are closed.
+    Close,
 }
 
 impl Life {
@@ -111,21 +116,13 @@ impl Life {
 
     /// Something may have been committed: a pass, if it was.
     async fn look(&mut self) {
-        let doubt = self.served.take_doubt();
-        self.looks = 0;
-        if !doubt && !self.retry && !self.is_news().await {
-            let covered = self.served.begin();
-            return self.served.nothing_new(covered);
+        self.echoes = 0;
+        // What is given while we look is not covered by it.
+        let ticket = self.served.latest();
+        if !self.served.is_in_doubt() && !self.retry && !self.is_news().await {
+            return self.served.nothing_new(ticket);
         }
         self.pass().await;
-    }
-
-    /// What was written when the last wake-up came may be visible by now.
-    async fn look_again(&mut self) {
-        self.looks += 1;
-        if self.is_news().await {
-            self.served.wake_in_doubt(Wake::Commit);
-        }
     }
 
     async fn is_news(&mut self) -> bool {
@@ -154,6 +151,7 @@ impl Life {
             self.engine.servers.tried(url);
         }
         self.open = true;
+        self.quiet_since = self.engine.now();
         self.closed = None;
         self.retry = !matches!(outcome.next, Next::WhenWoken);
         self.note(&outcome).await;
@@ -215,8 +213,16 @@ impl Life {
             }
             return;
         }
+        if !self.open && !self.is_news().await {
+            return self.rest(Some(wait)).await;
+        }
         self.next_peek = now + PEEK_EVERY;
-        self.open = true;
+        if !self.open {
+            self.open = true;
+            self.quiet_since = now;
+        }
+        // What the look saw no pass has seen.
+        self.served.doubt();
         let way = self.look_for_way().await;
         if way != self.way && way.is_some() {
             self.way = way;
@@ -235,13 +241,7 @@ impl Life {
 
     /// Until something happens, or `wait` is over; with the files open only for a while.
     async fn rest(&mut self, wait: Option<Duration>) {
-        let again = LOOK_AGAIN.get(self.looks).filter(|again| self.open && wait.is_none_or(|wait| **again < wait));
-        let (limit, then) = match (again, wait) {
-            (Some(again), _) => (Some(*again), Then::LookAgain),
-            (None, Some(wait)) if !self.open || wait <= CLOSE_AFTER => (Some(wait), Then::Nothing),
-            (None, _) if self.open => (Some(CLOSE_AFTER), Then::Close),
-            (None, _) => (None, Then::Nothing),
-        };
+        let (limit, chore) = self.chore(wait);
         let over = async {
             match limit {
                 Some(limit) => tokio::time::sleep(limit).await,
@@ -250,11 +250,35 @@ impl Life {
         };
         tokio::select! {
             () = self.served.rung() => {}
-            () = over => match then {
-                Then::Nothing => {}
-                Then::LookAgain => self.look_again().await,
-                Then::Close => self.close().await,
+            () = over => match chore {
+                Chore::Nothing => {}
+                Chore::Echo => self.echo().await,
+                Chore::Close => self.close().await,
             },
+        }
+    }
+
+    /// What comes next, and when, where nothing happens before.
+    fn chore(&self, wait: Option<Duration>) -> (Option<Duration>, Chore) {
+        if !self.open {
+            return (wait, Chore::Nothing);
+        }
+        if wait.is_none()
+            && let Some(echo) = ECHOES.get(self.echoes)
+        {
+            return (Some(*echo), Chore::Echo);
+        }
+        let close = (self.quiet_since + CLOSE_AFTER).saturating_sub(self.engine.now());
+        match wait {
+            Some(wait) if wait <= close => (Some(wait), Chore::Nothing),
+            _ => (Some(close), Chore::Close),
+        }
+    }
+
+    async fn echo(&mut self) {
+        self.echoes += 1;
+        if self.is_news().await {
+            self.served.wake(Wake::Commit);
         }
     }
 
@@ -267,6 +291,7 @@ impl Life {
             }
             // Somebody committed at this very moment.
             None => {
+                self.quiet_since = self.engine.now();
                 self.served.wake_in_doubt(Wake::Commit);
             }
         }

@@ -107,12 +107,23 @@ impl Served {
         let mut slot = self.slot.get();
         let covered = slot.begin();
         self.slot.set(slot);
+        self.doubt.set(false);
         covered
     }
 
-    /// Whether the files have to be looked into; asked once.
-    pub fn take_doubt(&self) -> bool {
-        self.doubt.replace(false)
+    /// The last ticket that was given: what a look that begins now covers.
+    pub fn latest(&self) -> u64 {
+        self.slot.get().latest()
+    }
+
+    /// Whether the files have to be looked into; until the next pass begins.
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubt.get()
+    }
+
+    /// The files have to be looked into by the next pass, without a wake-up.
+    pub fn doubt(&self) {
+        self.doubt.set(true);
     }
 
     /// Waits for a wake-up.
@@ -143,6 +154,9 @@ impl Served {
 
     /// Nothing had to be done for anything up to `covered`.
     pub fn nothing_new(&self, covered: u64) {
+        let mut slot = self.slot.get();
+        slot.cover(covered);
+        self.slot.set(slot);
         self.finished.send_modify(|finished| finished.covered = covered);
     }
 

@@ -8,36 +8,26 @@ use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// End.
-    Stop,
-    /// Read the configuration again, and drain.
-    Reload,
-}
-
-/// Registered signals.
+/// Registered signals that ask for the same. Those that end the agent are apart from the others, so that they can be
+/// waited for whatever else is under way.
 #[derive(Debug)]
-pub struct Signals {
-    stop: UnixStream,
-    reload: UnixStream,
-}
+pub struct Signals(UnixStream);
 
 impl Signals {
-    /// Registers them for the rest of the process.
-    pub fn register() -> io::Result<Self> {
-        Ok(Self { stop: listen(&[SIGTERM, SIGINT])?, reload: listen(&[SIGHUP])? })
+    /// Registers those that end the agent, for the rest of the process.
+    pub fn stops() -> io::Result<Self> {
+        listen(&[SIGTERM, SIGINT]).map(Self)
     }
 
-    /// The next signal.
-    pub async fn next(&mut self) -> Signal {
-        // One byte a signal, so that a second SIGTERM is a second one.
-        let (mut a, mut b) = ([0], [0]);
-        tokio::select! {
-            _ = self.stop.read(&mut a) => Signal::Stop,
-            _ = self.reload.read(&mut b) => Signal::Reload,
-        }
+    /// Registers the one to read the configuration again, and drain; for the rest of the process.
+    pub fn reloads() -> io::Result<Self> {
+        listen(&[SIGHUP]).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        // One byte a signal, so that a second SIGTERM is a second one. The other end lives as long as the process.
+        let _ = self.0.read(&mut [0]).await;
     }
 }
 

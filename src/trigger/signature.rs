@@ -3,8 +3,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::app::registry;
+
+/// A log is written, and perhaps flushed to the disk, before what is in it can be read.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// One file: inode, size, time of the last change in ns. `None`: not there.
 type Stamp = Option<(u64, u64, i128)>;
@@ -28,6 +32,16 @@ impl Signature {
             data: data.and_then(stamp),
             data_log: data.and_then(|data| stamp(&log_of(data))),
         }
+    }
+
+    /// Whether a log was written to so lately that a commit in it may not be readable yet: such a signature is not to be
+    /// remembered as one whose commits were all seen. A time far in the future is a clock's trouble, and not fresh.
+    #[must_use]
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        let now =
+            now.duration_since(UNIX_EPOCH).map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX));
+        let fresh = |log: &Stamp| log.is_some_and(|(_, _, written)| now.abs_diff(written) < FRESH.as_nanos());
+        fresh(&self.app_log) || fresh(&self.data_log)
     }
 
     /// Whether nobody else's commit can lie between the two looks, given that we closed our connections in between:
@@ -69,6 +83,18 @@ mod tests {
         }
         fs::write(directory.path().join("data.db-shm"), "x").unwrap();
         assert_eq!(look(), last, "the index beside the log says nothing");
+    }
+
+    #[test]
+    fn only_a_log_that_was_written_to_lately_is_fresh() {
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+        let written = Some((1, 100, 50_000_000_000));
+        let log = Signature { data_log: written, ..Signature::default() };
+        assert!(log.is_fresh(at(50)));
+        assert!(!log.is_fresh(at(52)));
+        assert!(!log.is_fresh(at(40)), "the clock was set back");
+        assert!(Signature { app_log: written, ..Signature::default() }.is_fresh(at(50)));
+        assert!(!Signature { data: written, app: written, ..Signature::default() }.is_fresh(at(50)));
     }
 
     #[test]

@@ -42,6 +42,16 @@ impl Slot {
         }
     }
 
+    /// The last ticket that was given.
+    pub fn latest(&self) -> u64 {
+        self.given
+    }
+
+    /// Nothing had to be done for any ticket up to this one; what was given later is still wanted.
+    pub fn cover(&mut self, ticket: u64) {
+        self.begun = self.begun.max(ticket);
+    }
+
     /// A pass begins now; it covers every ticket up to the answer.
     pub fn begin(&mut self) -> u64 {
         self.begun = self.given;
@@ -95,6 +105,21 @@ mod tests {
             assert_eq!(seen, committed, "seed {seed}");
             assert!(passes < 10_001, "wake-ups are not queued up");
         }
+    }
+
+    #[test]
+    fn a_ticket_given_while_somebody_looks_in_vain_is_still_wanted() {
+        let mut slot = Slot::default();
+        let before = slot.wake(Wake::Commit);
+        assert_eq!(slot.latest(), before);
+        slot.wake(Wake::Ask);
+        slot.cover(before);
+        assert_eq!(slot.wanted(), Some(Wake::Ask));
+        slot.cover(slot.latest());
+        assert_eq!(slot.wanted(), None);
+        slot.wake(Wake::Commit);
+        slot.cover(before);
+        assert_eq!(slot.wanted(), Some(Wake::Commit), "an old ticket covers nothing new");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rusqlite::Connection;
 
@@ -120,7 +121,7 @@ impl Store {
     /// in them: an event that finds them so is our own closing's.
     pub fn close(&mut self) -> Option<Signature> {
         let before = self.signature();
-        if self.is_news() {
+        if before.is_fresh(SystemTime::now()) || self.is_news() {
             return None;
         }
         self.session = None;
@@ -137,10 +138,12 @@ impl Store {
         Signature::of(&self.directory, self.profile.path.as_deref())
     }
 
-    /// Where ops would go now, and under which token: read afresh, without a pass.
+    /// Where ops would go now, and under which token: read afresh, without a pass. What was committed until now counts
+    /// as seen, so that the files can be closed: the caller owes it a pass.
     pub fn look_for_way(&mut self) -> Option<(String, Token)> {
         self.open().ok()?;
         let (app, data) = (self.app.as_ref()?, self.data.as_ref()?);
+        self.versions = Some((app.version().ok()?, data.version().ok()?));
         let url = self.url.clone().or(app.read(registry::server_url).ok()?)?;
         let signed_in = data.read(signed_in).ok()??;
         Some((url, signed_in.token))

@@ -3,6 +3,7 @@
 //! What must always hold: the binary runs with an environment that holds nothing but its own directories; it never
 //! outlives [`Agent`]; waiting for it has an end.
 
+pub(crate) mod daemon;
 mod stage;
 pub(crate) mod worker;
 

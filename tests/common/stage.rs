@@ -78,6 +78,10 @@ impl Stage {
         self.home().join("config/waveflow/sync-agent.toml")
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.home().join("run/waveflow/sync-agent.sock")
+    }
+
     pub(crate) fn state_path(&self) -> PathBuf {
         self.home().join("state/waveflow/sync-agent/state.json")
     }

@@ -3,6 +3,14 @@
 mod accounts;
 mod bad_input;
 mod conflicts;
+mod daemon_commands;
+mod daemon_drain_now;
+mod daemon_files;
+mod daemon_idle;
+mod daemon_latency;
+mod daemon_server;
+mod daemon_signals;
+mod daemon_socket;
 mod delivery;
 mod gates;
 mod kill;
