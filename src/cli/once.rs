@@ -192,7 +192,11 @@ impl Round {
         if *stopped.borrow() && drained.outcome.next != Next::Now || drained.waits(&self.servers, now).is_some() {
             return;
         }
-        let outcome = drained.worker.drain(&self.database, &self.servers, self.began, stopped).await;
+        let mut outcome = drained.worker.drain(&self.database, &self.servers, self.began, stopped.clone()).await;
+        if *stopped.borrow() && outcome.remaining > 0 && outcome.sent == 0 {
+            // Cut short before anything could be said about the server; the pass before had something to say.
+            outcome.error = outcome.error.or(drained.outcome.error.take());
+        }
         let now = self.began.elapsed();
         match (outcome.next, drained.worker.url()) {
             // The token is one profile's; the files and the clock are.
