@@ -17,14 +17,7 @@ impl Pass {
         let Some(wire) = self.wire.take() else { return };
         let verdict = judge(reply, &self.device);
         if self.is_ending() {
-            // Something else stopped the pass meanwhile; an acceptance counts all the same.
-            if let Verdict::Accepted(ids) = verdict {
-                self.acknowledge(
-                    wire.ops.iter().filter(|op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id))),
-                    now,
-                );
-            }
-            return;
+            return self.replied_late(&wire, verdict, now);
         }
         if wire.ops.is_empty() {
             return self.replied_to_empty(verdict);
@@ -42,6 +35,19 @@ impl Pass {
             Verdict::Refused { too_large, words } => self.refused(wire, too_large, words, now),
             Verdict::Broken(words) => self.broken(wire, words, now),
             other => self.stopped(&wire, other),
+        }
+    }
+
+    /// Something else stopped the pass meanwhile: an acceptance counts all the same, and a failure is told unless
+    /// another one ended the pass. What would take more requests is left to the next pass.
+    fn replied_late(&mut self, wire: &Wire, verdict: Verdict, now: Duration) {
+        match verdict {
+            Verdict::Accepted(ids) => {
+                let named = |op: &&Op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id));
+                self.acknowledge(wire.ops.iter().filter(named), now);
+            }
+            Verdict::Regression { .. } | Verdict::PairRegression { .. } | Verdict::Refused { .. } => {}
+            other => self.stopped(wire, other),
         }
     }
 

@@ -41,8 +41,10 @@ fn case() -> (Server, Stage, Profile) {
 
 #[test]
 fn a_server_that_repeats_the_request_leaks_nothing() {
-    let said = format!("cannot store {{\"value\":\"{WRITTEN}\"}} for Bearer {}", token::for_user("alice"));
-    for status in [200, 302, 400, 401, 404, 422, 429, 500, 503] {
+    let payload = format!("cannot store {{\"value\":\"{WRITTEN}\"}}");
+    let bearer = format!("who is Bearer {}?", token::for_user("alice"));
+    let statuses = [200, 302, 400, 401, 404, 422, 429, 500, 503];
+    for (status, said) in statuses.into_iter().flat_map(|status| [(status, &payload), (status, &bearer)]) {
         let (server, stage, profile) = case();
         let first = profile.pending().unwrap()[0].operation_id.clone();
         let (said, location) = (said.clone(), format!("http://x/?t={}", token::for_user("alice")));

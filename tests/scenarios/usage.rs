@@ -159,3 +159,30 @@ fn a_wait_that_is_over_ends_the_run_after_what_is_on_the_wire() {
     assert_eq!(run.json["sent"], json!(stored));
     assert_eq!(profile.pending_count().unwrap(), 1_000 - stored, "what was accepted is gone from the queue");
 }
+
+#[test]
+fn a_failure_that_arrives_after_the_wait_is_over_is_told() {
+    let server = Server::start(Version::Later).unwrap();
+    let stage = Stage::with(Generation::Three, &server);
+    let profile = stage.profile("Zoë", "alice");
+    profile.enqueue(&NewOp::renames(3)).unwrap();
+    profile.paste_token(&testkit::token::expired("alice")).unwrap();
+    server.always(testkit::server::Fault::DelayBefore(Duration::from_secs(1)));
+    let run = stage.once("300ms").ended_with(75);
+    assert_eq!(run.kind(), "unauthorized", "{run:?}");
+    // And so does an acceptance, after which the failure before it is history.
+    server.clear_faults();
+    profile.paste_token(&testkit::token::for_user("alice")).unwrap();
+    let mut count = 0;
+    server.script(move |_| {
+        count += 1;
+        let reply = testkit::server::Reply::proxy(503);
+        Some(if count == 1 {
+            testkit::server::Fault::Answer(reply)
+        } else {
+            testkit::server::Fault::DelayAfter(Duration::from_secs(1))
+        })
+    });
+    let run = stage.once("500ms").ended_with(0);
+    assert_eq!((&run.json["sent"], run.kind()), (&json!(3), ""));
+}
