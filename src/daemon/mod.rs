@@ -1,6 +1,6 @@
 //! The daemon: the only place that spawns, supervises and shuts down.
 //!
-//! [`home`] is the app's directory as long as it is there, [`roster`] the profiles in it, [`served`] one of them as
+//! [`home`] is the app's directory as long as it is there, [`agent`] the profiles in it, [`served`] one of them as
 //! others see it, [`serve`] the life of its worker; [`Daemon::run`] holds them together.
 //!
 //! What must always hold: every task is joined or aborted by who spawned it; a profile that fails takes no other with
