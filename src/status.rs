@@ -57,7 +57,7 @@ impl State {
             Self::NotConfigured => "no server: enter its address in WaveFlow's settings",
             Self::Paused => "paused: go on with `waveflow-sync-agent resume`",
             Self::Unavailable => "its files cannot be used",
-            Self::Held => "held back: queued under another account; sign in to that one, or see `queue list`",
+            Self::Held => "held back: queued under another account, or before this one signed in; see `queue list`",
             Self::ProfileNotReady => "not ready: start WaveFlow once with this profile",
         }
     }

@@ -1,10 +1,14 @@
 //! `run`, and what is asked of it in one line: `drain now`, `pause`, `resume`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::app::directory;
 use crate::config::{Config, Environment, Flags, Loaded};
-use crate::control::client::{ClientError, ask};
+use crate::control::client::{Answer, ClientError, ask};
 use crate::exit::Exit;
+use crate::lock::DirectoryLock;
+use crate::record::Record;
+use crate::state::{StateError, StateFile};
 
 /// The daemon, until a signal ends it.
 pub(super) fn run(loaded: Loaded, flags: Flags, env: &Environment, json: bool) -> Exit {
@@ -26,19 +30,48 @@ pub(super) fn drain(config: &Config, profile: Option<i64>, json: bool) -> Exit {
     })
 }
 
-/// Stops or starts sending.
-pub(super) fn pause(config: &Config, paused: bool, json: bool) -> Exit {
+/// Stops or starts sending; without a daemon, for the next one and for `once`.
+pub(super) fn pause(config: &Config, paused: bool, json: bool, env: &Environment) -> Exit {
     let line = if paused { "pause" } else { "resume" };
-    asked(config, line, json, |_| {
-        let words =
-            if paused { "Paused: nothing is sent until `waveflow-sync-agent resume`." } else { "Sending again." };
-        (words.to_owned(), Exit::Done)
-    })
+    let words = if paused { "Paused: nothing is sent until `waveflow-sync-agent resume`." } else { "Sending again." };
+    match ask(&config.control.socket, line) {
+        Err(ClientError::NoDaemon { .. }) => match note_paused(config, paused, env) {
+            Ok(()) => {
+                super::answer(&if json { json!({"paused": paused}).to_string() } else { words.to_owned() }, Exit::Done)
+            }
+            Err((message, exit)) => {
+                super::complain(&message, "unusable", json);
+                exit
+            }
+        },
+        answer => told(answer, json, |_| (words.to_owned(), Exit::Done)),
+    }
+}
+
+/// Writes it into the state file, under the lock that keeps everybody else from writing there.
+fn note_paused(config: &Config, paused: bool, env: &Environment) -> Result<(), (String, Exit)> {
+    let found = directory::find(config.data_dir.as_deref(), env, &directory::touched);
+    let _lock = match found {
+        Ok(found) => {
+            Some(DirectoryLock::acquire(&found.place.path).map_err(|error| (error.to_string(), error.exit()))?)
+        }
+        // No app, so nobody serves it.
+        Err(_) => None,
+    };
+    let fails = |error: StateError| (error.to_string(), error.exit());
+    let (file, mut record) = StateFile::<Record>::open(&config.state_dir).map_err(fails)?;
+    record.paused = paused;
+    file.save(&record).map(drop).map_err(fails)
 }
 
 /// Asks the daemon, prints its answer as it is or in words.
 pub(super) fn asked(config: &Config, line: &str, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
-    match ask(&config.control.socket, line) {
+    told(ask(&config.control.socket, line), json, words)
+}
+
+/// Prints what the daemon answered, if it did.
+fn told(answer: Result<Answer, ClientError>, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
+    match answer {
         Ok(answer) if answer.value["error"]["code"].is_string() => refused(&answer.value, json),
         Ok(answer) => {
             let (text, exit) = words(&answer.value);

@@ -148,8 +148,8 @@ impl Cli {
             Command::Run => daemon::run(loaded, flags, env, json),
             Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
             Command::Status => status::run(&loaded.config, json, env),
-            Command::Pause => daemon::pause(&loaded.config, true, json),
-            Command::Resume => daemon::pause(&loaded.config, false, json),
+            Command::Pause => daemon::pause(&loaded.config, true, json, env),
+            Command::Resume => daemon::pause(&loaded.config, false, json, env),
             Command::Queue { what } => queue::run(&loaded.config, what, json),
             Command::Once { wait } => once::run(&loaded.config, wait, json, env),
         }

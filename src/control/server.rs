@@ -25,8 +25,15 @@ const CLIENTS_MAX: usize = 32;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// While a client waits for a pass, it is looked this often whether it is still there.
 const LOOK_FOR_CLIENT_EVERY: Duration = Duration::from_millis(500);
+/// A client that says nothing, or not the end of its line, for this long is let go: its seat is wanted.
+const FIRST_LINE: Duration = Duration::from_secs(60);
+/// A client that has had its answer and says nothing more is let go after this. OpenBSD's `nc`, which Debian installs,
+/// does not say that its input has ended and waits for us to close.
+const NEXT_LINE: Duration = Duration::from_secs(5);
 /// After a failed accept (out of descriptors, most likely) others may give some back.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
+
+const NOT_IN_THE_LIST: &str = "no such op is quarantined or held; see queue list";
 
 /// The bound socket.
 #[derive(Debug)]
@@ -118,7 +125,9 @@ async fn client(mut stream: UnixStream, agent: Rc<Agent>, seat: Option<Seat>) {
         return;
     }
     let mut lines = Lines::default();
-    while let Some(line) = lines.next(&mut stream).await {
+    let mut patience = FIRST_LINE;
+    while let Ok(Some(line)) = tokio::time::timeout(patience, lines.next(&mut stream)).await {
+        patience = NEXT_LINE;
         let (answer, goes_on) = match line {
             Ok(line) => (answer(&line, &agent, &stream).await, true),
             Err(()) => (Some(error("line_too_long", &format!("a line has at most {LINE_MAX} bytes"))), false),
@@ -206,10 +215,13 @@ async fn perform(command: Command, agent: &Rc<Agent>) -> String {
             Ok(ops) => list(&ops),
             Err(message) => error("unavailable", &message),
         },
-        Command::Retry(op) => json!({"retried": agent.retry(op).await}).to_string(),
+        Command::Retry(op) => match agent.retry(op).await {
+            Some(count) => json!({"retried": count}).to_string(),
+            None => error("not_found", NOT_IN_THE_LIST),
+        },
         Command::Discard(op) => match agent.discard(&op).await {
             Ok(Some(note)) => json!({"discarded": note}).to_string(),
-            Ok(None) => error("not_found", "no such op is quarantined or held; see queue list"),
+            Ok(None) => error("not_found", NOT_IN_THE_LIST),
             Err(message) => error("unavailable", &message),
         },
         Command::Wake(profile) => wake(profile, agent),

@@ -275,6 +275,8 @@ impl Agent {
         let fixed: Vec<&str> = fixed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
         let (keeper, database) = (old.keeper.clone(), old.database.clone());
         let engine = Engine::with(&loaded.config, &self.env, keeper, database).map_err(|(message, _)| message)?;
+        let totals: BTreeMap<i64, u64> =
+            self.served().iter().map(|served| (served.profile.id, served.standing.borrow().sent_total)).collect();
         self.dismiss_all();
         if loaded.config.data_dir != old.config.data_dir {
             // The old one is let go before the new one is looked for, and not before the last pass over it is over.
@@ -284,7 +286,11 @@ impl Agent {
         self.engine.replace(Rc::new(engine));
         self.loaded.replace(loaded);
         self.refresh().await;
+        for served in self.served() {
+            served.standing.borrow_mut().sent_total = totals.get(&served.profile.id).copied().unwrap_or(0);
+        }
         self.wake_all(Wake::Ask);
+        tracing::info!("the configuration was read again");
         Ok(if fixed.is_empty() {
             "reloaded".to_owned()
         } else {
@@ -349,7 +355,7 @@ impl Agent {
             pid: Some(std::process::id()),
             uptime_s: Some(self.began.elapsed().as_secs()),
             paused: record.paused,
-            problem: self.home.borrow().problem(),
+            problem: self.home.borrow().problem().map(|problem| format!("{problem}; waiting for it")),
             profiles,
         }
     }
@@ -374,15 +380,21 @@ impl Agent {
         Ok(all)
     }
 
-    /// `queue retry`: how many ops were let go.
-    pub async fn retry(&self, operation_id: Option<OperationId>) -> usize {
+    /// `queue retry`: how many ops were let go; `None` where the one that was named is neither quarantined nor held.
+    pub async fn retry(&self, operation_id: Option<OperationId>) -> Option<usize> {
         let engine = self.engine();
+        if let Some(operation_id) = &operation_id {
+            let text = operation_id.to_string();
+            if !self.list().await.ok()?.iter().any(|op| op.operation_id == text) {
+                return None;
+            }
+        }
         let keeper = engine.keeper.clone();
         let changed = engine.database.call(move || keeper.change(|record| record.retry(operation_id.as_ref()))).await;
         self.served().iter().for_each(|served| {
             served.wake_in_doubt(Wake::Ask);
         });
-        changed.unwrap_or_default()
+        changed
     }
 
     /// `queue discard`: what was discarded; `None` where no such op is quarantined or held.
@@ -412,14 +424,15 @@ impl Agent {
 /// What the files say, and what the daemon knows besides.
 fn stand(mut status: ProfileStatus, served: &Served, engine: &Engine) -> ProfileStatus {
     let standing = served.standing.borrow();
-    // A gate that is shut is known from the files at once; trouble is known from the last pass.
-    if matches!(status.state, State::Idle | State::Held) {
+    // A gate that is shut, and what is held, is known from the files at once; trouble is known from the last pass.
+    let busy = matches!(standing.state, State::Draining | State::BackingOff | State::Unauthorized | State::Unavailable);
+    if busy && matches!(status.state, State::Idle | State::Held) {
         status.state = standing.state;
     }
     status.sent_total = standing.sent_total;
     status.last_success = standing.last_success.map(timestamp);
     status.last_error = status.last_error.or_else(|| standing.last_error.clone());
-    status.next_attempt_in_s = standing.next_attempt.map(|at| at.saturating_sub(engine.now()).as_secs());
+    status.next_attempt_in_s = standing.next_attempt.map(|at| at.saturating_sub(engine.now()).as_secs() + 1);
     status.server = status.server.or_else(|| standing.server.clone());
     status
 }

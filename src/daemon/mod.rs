@@ -35,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 const ORDERS: usize = 64;
 /// After `app.db` was written to it is read once more: what the watch saw is visible by then (see `serve`).
 const REFRESH_AGAIN: Duration = Duration::from_secs(1);
+/// A timer that fires a little early has fired.
+const TIMER_SLACK: Duration = Duration::from_millis(50);
 /// Looks at the clocks at least this often, so that waking from sleep is noticed soon.
 const CLOCKS_EVERY: Duration = Duration::from_secs(30);
 
@@ -118,7 +120,7 @@ impl Daemon {
         let agent = Rc::clone(&self.agent);
         let mut timer = self.timer();
         let mut clocks = (SystemTime::now(), Instant::now());
-        let mut looked = Instant::now();
+        let (mut looked, mut ticked) = (Instant::now(), Instant::now());
         loop {
             let again = self.refresh_again;
             tokio::select! {
@@ -150,8 +152,12 @@ impl Daemon {
                     if due {
                         looked = Instant::now();
                     }
-                    agent.tick(woke, due).await;
-                    self.rewatch();
+                    let interval = agent.engine().config.drain.interval;
+                    if woke || due || ticked.elapsed() + TIMER_SLACK >= interval {
+                        ticked = Instant::now();
+                        agent.tick(woke, due).await;
+                        self.rewatch();
+                    }
                 }
             }
         }

@@ -29,7 +29,7 @@ const ECHOES: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(25),
     Duration::from_millis(125),
-    Duration::from_millis(1000),
+    Duration::from_secs(1),
 ];
 /// While a server is left alone, commits are looked at this often for a new token or address: no user pastes faster.
 const PEEK_EVERY: Duration = Duration::from_millis(250);
@@ -284,16 +284,13 @@ impl Life {
 
     async fn close(&mut self) {
         self.engine.servers.drop_idle();
-        match self.worker.with_store(&self.engine, Store::close).await.flatten() {
-            Some(signature) => {
-                self.open = false;
-                self.closed = Some(signature);
-            }
+        if let Some(signature) = self.worker.with_store(&self.engine, Store::close).await.flatten() {
+            self.open = false;
+            self.closed = Some(signature);
+        } else {
             // Somebody committed at this very moment.
-            None => {
-                self.quiet_since = self.engine.now();
-                self.served.wake_in_doubt(Wake::Commit);
-            }
+            self.quiet_since = self.engine.now();
+            self.served.wake_in_doubt(Wake::Commit);
         }
     }
 }
