@@ -22,14 +22,14 @@ use crate::worker::store::Store;
 const CLOSE_AFTER: Duration = Duration::from_secs(3);
 /// A log is written, which the file watch sees, before what is in it can be read, which nothing sees; with an fsync in
 /// between where the app asks for one, and a program may be interrupted there. So after a wake-up the open files are
-/// looked at again after these times; closing them, later, looks once more.
-const ECHOES: [Duration; 6] = [
+/// looked at again after these times; closing them, later, looks once more. Together they are shorter than any timer, so
+/// that a timer does not keep the files open.
+const ECHOES: [Duration; 5] = [
     Duration::from_millis(1),
     Duration::from_millis(1),
     Duration::from_millis(5),
     Duration::from_millis(25),
     Duration::from_millis(125),
-    Duration::from_secs(1),
 ];
 /// While a server is left alone, commits are looked at this often for a new token or address: no user pastes faster.
 const PEEK_EVERY: Duration = Duration::from_millis(250);
