@@ -277,16 +277,13 @@ impl Life {
 
     async fn close(&mut self) {
         self.engine.servers.drop_idle();
-        match self.worker.with_store(&self.engine, Store::close).await.flatten() {
-            Some(signature) => {
-                self.open = false;
-                self.closed = Some(signature);
-            }
+        if let Some(signature) = self.worker.with_store(&self.engine, Store::close).await.flatten() {
+            self.open = false;
+            self.closed = Some(signature);
+        } else {
             // Somebody committed at this very moment.
-            None => {
-                self.quiet_since = self.engine.now();
-                self.served.wake_in_doubt(Wake::Commit);
-            }
+            self.quiet_since = self.engine.now();
+            self.served.wake_in_doubt(Wake::Commit);
         }
     }
 }
