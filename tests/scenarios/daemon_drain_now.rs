@@ -113,7 +113,9 @@ fn a_call_in_mid_pass_is_answered_by_the_next_pass_however_long_this_one_takes()
     // Committed before the call, after the pass began: only a pass that begins later can send it.
     let second = case.enqueue(2);
     let mut clients: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
-    clients.iter_mut().for_each(|client| client.write("drain now\n").unwrap());
+    for client in &mut clients {
+        client.write("drain now\n").unwrap();
+    }
     // The others are heard meanwhile, and who calls is seen to wait.
     assert!(daemon.ping() < Duration::from_secs(2));
     let third = daemon.client();

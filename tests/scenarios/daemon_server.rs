@@ -112,11 +112,15 @@ fn one_of_three_profiles_tries_for_all() {
     let stage = Stage::with(Generation::Three, &server);
     stage.configure(&retry("500ms", "500ms"));
     let profiles: Vec<_> = ["A", "B", "C"].map(|name| stage.profile(name, "alice")).into();
-    profiles.iter().for_each(|profile| drop(profile.enqueue(&NewOp::renames(4)).unwrap()));
+    for profile in &profiles {
+        profile.enqueue(&NewOp::renames(4)).unwrap();
+    }
     server.go_down();
     let dead = Dead::at(server.address());
     let daemon = Daemon::start(&stage);
-    profiles.iter().for_each(|profile| daemon.wait_for_state(profile.id, "backing_off"));
+    for profile in &profiles {
+        daemon.wait_for_state(profile.id, "backing_off");
+    }
     let (began, first) = (Instant::now(), dead.count());
     eventually("it is tried six times more", || dead.count() >= first + 6);
     // Six tries of one profile take 1.5 s at the mean, and six of three profiles half a second.
@@ -133,10 +137,14 @@ fn while_one_profile_tries_the_others_wait_for_what_comes_of_it() {
     let stage = Stage::with(Generation::Three, &server);
     stage.configure(&retry("300ms", "300ms"));
     let profiles: Vec<_> = ["A", "B", "C"].map(|name| stage.profile(name, "alice")).into();
-    profiles.iter().for_each(|profile| drop(profile.enqueue(&NewOp::renames(4)).unwrap()));
+    for profile in &profiles {
+        profile.enqueue(&NewOp::renames(4)).unwrap();
+    }
     server.always(Fault::Answer(Reply::proxy(502)));
     let daemon = Daemon::start(&stage);
-    profiles.iter().for_each(|profile| daemon.wait_for_state(profile.id, "backing_off"));
+    for profile in &profiles {
+        daemon.wait_for_state(profile.id, "backing_off");
+    }
     server.clear_faults();
     server.next(Fault::HoldBeforeStore);
     assert!(server.wait_until_held(SOON));
