@@ -69,6 +69,8 @@ struct Drained {
     label: ProfileLabel,
     worker: Worker,
     sent: u64,
+    /// The last pass sent something.
+    went: bool,
     outcome: Outcome,
 }
 
@@ -121,13 +123,14 @@ impl Round {
         let drained = self.drained.entry(id).or_insert_with(|| {
             let worker = engine.worker(&self.directory, profile);
             let outcome = Outcome { next: Next::Now, ..Outcome::skipped(Reason::Unavailable) };
-            Drained { label, worker, sent: 0, outcome }
+            Drained { label, worker, sent: 0, went: false, outcome }
         });
         if *stopped.borrow() && drained.outcome.next != Next::Now || drained.worker.wait(engine).is_some() {
             return;
         }
         let outcome = drained.worker.drain(engine, stopped).await;
         drained.sent += outcome.sent;
+        drained.went = outcome.sent > 0;
         // A pass that was stopped has nothing to say about why ops remain; the one before has.
         let error = outcome.error.clone().or_else(|| drained.outcome.error.take().filter(|_| outcome.remaining > 0));
         drained.outcome = Outcome { error, ..outcome };
@@ -137,9 +140,18 @@ impl Round {
     fn next_round(&self) -> Option<Duration> {
         self.drained
             .values()
-            .filter(|drained| drained.outcome.remaining > 0 || drained.outcome.next == Next::Now)
+            .filter(|drained| drained.has_hope())
             .map(|drained| drained.worker.wait(&self.engine).unwrap_or_default())
             .min()
+    }
+}
+
+impl Drained {
+    /// Whether another pass could do more than the last one: something remains, and it was sent from, or failed, or
+    /// changed under the pass. A pass that could have sent and did not would only be repeated, without a pause.
+    fn has_hope(&self) -> bool {
+        let Outcome { remaining, error, next, .. } = &self.outcome;
+        *next == Next::Now || *remaining > 0 && (error.is_some() || *next != Next::WhenWoken || self.went)
     }
 }
 

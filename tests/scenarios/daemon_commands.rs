@@ -64,13 +64,23 @@ fn without_a_daemon_status_says_what_waits_and_the_rest_says_that_there_is_none(
     assert_eq!((&status["pid"], &status["profiles"][0]["pending"]), (&json!(null), &json!(4)), "{status}");
     let run = case.stage.run(&["status"]).ended_with(69);
     assert!(run.stdout.contains("4 waiting") && run.stderr.contains("no agent is running"), "{run:?}");
-    for arguments in [&["drain", "now"][..], &["pause"], &["resume"], &["queue", "list"], &["queue", "retry"]] {
+    for arguments in [&["drain", "now"][..], &["queue", "list"], &["queue", "retry"]] {
         let answer = case.json(arguments, 69);
         assert!(answer["error"]["message"].as_str().is_some_and(|words| !words.is_empty()), "{answer}");
         let run = case.stage.run(arguments).ended_with(69);
         assert!(run.stdout.is_empty() && run.stderr.contains("waveflow-sync-agent run"), "{run:?}");
     }
     assert_eq!(case.server.stats().requests, 0);
+}
+
+#[test]
+fn without_a_daemon_pause_and_resume_are_for_the_next_one_and_for_once() {
+    let case = Case::new();
+    case.profile.enqueue(&NewOp::renames(4)).unwrap();
+    assert_eq!(case.json(&["pause"], 0)["paused"], true);
+    assert_eq!(case.json(&["once"], 0)["reason"], "paused");
+    assert!(case.stage.run(&["resume"]).ended_with(0).stdout.starts_with("Sending again."));
+    assert_eq!(case.json(&["once"], 0)["sent"], 4);
 }
 
 #[test]
