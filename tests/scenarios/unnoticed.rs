@@ -15,10 +15,13 @@ use testkit::server::{Server, Version};
 
 use crate::common::{DEVICE, Stage, assert_delivered};
 
-/// How long a write lock may be held. The promise is 25 ms; unoptimised code on a busy machine gets some more.
-const LOCK_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 25 });
+/// How long a write lock may be held. The promise is 25 ms; unoptimised code gets twice that.
+const LOCK_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 50 } else { 25 });
 /// Between two looks at the lock: so short that nothing is missed, and not a busy loop that keeps the agent out.
 const LOOK_EVERY: Duration = Duration::from_micros(300);
+/// A disk that is busy with somebody else's data can stall any write once; a lock that is held for too long by design is
+/// so every time.
+const ATTEMPTS: usize = 3;
 /// Rows in the queue while the lock is watched.
 const ROWS: u64 = 20_000;
 
@@ -158,30 +161,44 @@ fn trying_again_in_vain_within_a_minute_writes_nothing() {
     assert!(profile.pending().unwrap().iter().all(|row| row.attempt_count == 1));
 }
 
-/// The longest time the write lock of `path` could not be had, as seen by somebody who tries all the time.
-fn longest_lock(path: &Path, done: &AtomicBool) -> (Duration, usize) {
+/// How long this thread and the agent's database thread have waited for a processor so far: on a busy machine that is
+/// most of the time a lock seems to be held, and not the agent's doing. Zero where the system does not tell.
+fn waited(agent: u32) -> Duration {
+    let delay = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Duration::from_nanos(text.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0))
+    };
+    let tasks = fs::read_dir(format!("/proc/{agent}/task")).into_iter().flatten().filter_map(Result::ok);
+    let is_database = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "database");
+    let database = tasks.map(|task| task.path()).find(|task| is_database(task));
+    delay(Path::new("/proc/thread-self/schedstat"))
+        + database.map_or(Duration::ZERO, |task| delay(&task.join("schedstat")))
+}
+
+/// The longest time the write lock of `path` could not be had, as seen by somebody who tries all the time, and how many
+/// times it could not.
+fn longest_lock(path: &Path, agent: u32, done: &AtomicBool) -> (Duration, usize) {
     let db = Connection::open(path).unwrap();
     db.busy_timeout(Duration::ZERO).unwrap();
     let (mut longest, mut locks) = (Duration::ZERO, 0);
-    let mut since: Option<Instant> = None;
+    let mut since: Option<(Instant, Duration)> = None;
     while !done.load(Ordering::Relaxed) {
-        let now = Instant::now();
         if db.execute_batch("BEGIN IMMEDIATE").is_ok() {
             db.execute_batch("ROLLBACK").unwrap();
-            if let Some(since) = since.take() {
-                longest = longest.max(now.elapsed().max(since.elapsed()));
+            if let Some((since, before)) = since.take() {
+                longest = longest.max(since.elapsed().saturating_sub(waited(agent).saturating_sub(before)));
                 locks += 1;
             }
-        } else {
-            since.get_or_insert(now);
+        } else if since.is_none() {
+            since = Some((Instant::now(), waited(agent)));
         }
         thread::sleep(LOOK_EVERY);
     }
     (longest, locks)
 }
 
-#[test]
-fn no_write_lock_is_held_for_long_while_twenty_thousand_rows_are_stamped_anew_and_drained() {
+/// Drains [`ROWS`] rows that need fresh stamps; the longest lock seen meanwhile.
+fn longest_lock_of_a_drain() -> Duration {
     let server = Server::start(Version::Later).unwrap();
     let stage = Stage::with(Generation::Three, &server);
     let profile = stage.profile("Zoë", "alice");
@@ -190,16 +207,30 @@ fn no_write_lock_is_held_for_long_while_twenty_thousand_rows_are_stamped_anew_an
     server.model(|model| model.take_stamps("alice", DEVICE, [1]));
     let done = AtomicBool::new(false);
     let (longest, locks) = thread::scope(|scope| {
-        let watcher = scope.spawn(|| longest_lock(&profile.db_path(), &done));
-        let run = stage.once("60s");
+        let agent = stage.start(&["--json", "once", "--wait", "60s"]);
+        let (path, pid, done) = (profile.db_path(), agent.pid(), &done);
+        let watcher = scope.spawn(move || longest_lock(&path, pid, done));
+        let run = agent.finish();
         done.store(true, Ordering::Relaxed);
         run.ended_with(0);
         watcher.join().unwrap()
     });
     assert_delivered(&server, &ops);
-    eprintln!("the longest of {locks} locks seen: {longest:?}");
-    assert!(locks > 5, "the watcher saw {locks} locks only");
-    assert!(longest < LOCK_MAX, "{longest:?}");
+    assert!(locks > 3, "the watcher saw {locks} locks only");
+    longest
+}
+
+#[test]
+fn no_write_lock_is_held_for_long_while_twenty_thousand_rows_are_stamped_anew_and_drained() {
+    let mut seen = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let longest = longest_lock_of_a_drain();
+        if longest < LOCK_MAX {
+            return;
+        }
+        seen.push(longest);
+    }
+    panic!("each time a lock was held too long: {seen:?}");
 }
 
 #[test]
