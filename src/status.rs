@@ -140,6 +140,9 @@ pub fn for_people(status: &serde_json::Value) -> String {
     let mut text = String::new();
     if let Some(problem) = status["problem"].as_str() {
         let _ = writeln!(text, "{problem}");
+    } else if profiles.iter().any(|profile| profile["state"] == "unavailable") {
+        // Nobody looked into these, so nobody knows.
+        text.push_str("Not every profile's files can be read, so what waits in them is not known.\n");
     } else if pending + quarantined + held == 0 {
         text.push_str("Everything is on the server.\n");
     } else {
@@ -195,6 +198,9 @@ mod tests {
         assert!(text.starts_with("Not everything is on the server: 3 waiting, 0 held back, 1 refused.\n"));
         assert!(text.contains("3 waiting, 1 refused, next try in 4 s\n  no route\n"), "{text}");
         assert!(!text.contains('\u{1b}'));
+        let unreadable = serde_json::json!({"profile": 2, "name": "B", "state": "unavailable", "pending": 0});
+        let text = for_people(&serde_json::json!({"profiles": [unreadable]}));
+        assert!(text.starts_with("Not every profile's files can be read"), "{text}");
         let text = for_people(&serde_json::json!({"profiles": []}));
         assert!(text.starts_with("Everything is on the server."));
     }

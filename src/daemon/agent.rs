@@ -50,6 +50,8 @@ pub struct Agent {
     leaving: RefCell<BTreeMap<i64, JoinHandle<()>>>,
     orders: mpsc::Sender<Order>,
     began: Instant,
+    /// Why the profiles could not be listed, if they could not.
+    trouble: RefCell<Option<String>>,
     /// `app.db` as it was when the profiles were last listed.
     registry: RefCell<Option<Signature>>,
 }
@@ -82,6 +84,7 @@ impl Agent {
             leaving: RefCell::default(),
             orders,
             began: Instant::now(),
+            trouble: RefCell::default(),
             registry: RefCell::default(),
         })
     }
@@ -164,11 +167,19 @@ impl Agent {
                 let after = Signature::of(&directory, None);
                 let known = if after.is_quiet_since(&before) { after } else { before };
                 // What is being committed at this moment may not be readable yet: look again.
+                self.trouble.replace(None);
                 self.registry.replace(Some(known).filter(|known| !known.is_fresh(SystemTime::now())));
                 self.settle_in(&directory, profiles);
             }
             // Nobody is sent away because a file could not be read for a moment.
-            Err(error) => tracing::warn!("{}", error.message),
+            Err(error) => {
+                let words = Some(error.message);
+                if *self.trouble.borrow() != words {
+                    tracing::warn!("{}", words.as_deref().unwrap_or_default());
+                }
+                self.trouble.replace(words);
+                self.registry.replace(None);
+            }
         }
     }
 
@@ -305,6 +316,10 @@ impl Agent {
 
     /// `drain now`: a pass that begins after this call, for one profile or for all.
     pub async fn drain(&self, profile: Option<i64>) -> Vec<(ProfileLabel, Outcome)> {
+        if self.problem().is_some() {
+            // Whoever asks has perhaps just mended it.
+            self.refresh().await;
+        }
         let wanted = match profile {
             Some(profile) => self.find(profile).into_iter().collect(),
             None => self.served(),
@@ -355,9 +370,15 @@ impl Agent {
             pid: Some(std::process::id()),
             uptime_s: Some(self.began.elapsed().as_secs()),
             paused: record.paused,
-            problem: self.home.borrow().problem().map(|problem| format!("{problem}; waiting for it")),
+            problem: self.problem(),
             profiles,
         }
+    }
+
+    /// What is wrong with all profiles at once.
+    fn problem(&self) -> Option<String> {
+        let waiting = self.home.borrow().problem().map(|problem| format!("{problem}; waiting for it"));
+        waiting.or_else(|| self.trouble.borrow().clone())
     }
 
     /// `queue list`.

@@ -243,3 +243,72 @@ fn a_file_that_cannot_be_written_is_said_and_the_others_flow() {
     read_only(false);
     case.flows(&case.one);
 }
+
+#[test]
+fn an_app_db_that_is_locked_for_good_is_said_and_served_again_when_it_is_free() {
+    let case = Case::new();
+    eventually("the files are closed", || case.daemon.has_closed_the_files());
+    let app = case.stage.dir.app_db().unwrap();
+    app.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; UPDATE app_setting SET updated_at = updated_at + 1",
+    )
+    .unwrap();
+    assert_eq!(case.daemon.ask("drain now")["reason"], "unavailable");
+    let status = case.stage.run(&["status"]).ended_with(0).stdout;
+    assert!(status.starts_with("Not every profile's files can be read"), "{status}");
+    assert!(status.contains("is locked by another program"), "{status}");
+    app.execute_batch("ROLLBACK").unwrap();
+    drop(app);
+    let ops = NewOp::renames(2);
+    case.one.enqueue(&ops).unwrap();
+    assert!(case.server.wait_for(|stats| stats.stored >= 2, SOON), "nothing arrives\n{}", case.daemon.log());
+    assert_delivered(&case.server, &ops);
+}
+
+/// A file system of its own, which goes with it.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    /// `None` where nobody may mount here.
+    fn new(at: &std::path::Path) -> Option<Self> {
+        let mount = Self(at.to_owned());
+        mount.run(&["-t", "tmpfs", "-o", "size=32m", "none"]).then_some(mount)
+    }
+
+    fn run(&self, arguments: &[&str]) -> bool {
+        let done = std::process::Command::new("mount").args(arguments).arg(&self.0).output();
+        done.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_read_only_file_system_is_said_and_served_again_when_it_can_be_written() {
+    let server = Server::start(Version::Later).unwrap();
+    let stage = Stage::new(Generation::Three);
+    let place = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::new(place.path()) else {
+        println!("skipped: mounting takes root and the right to mount");
+        return;
+    };
+    let dir = DataDir::new(place.path().join("data"), Generation::Three).unwrap();
+    dir.set_server_url(Some(&server.url())).unwrap();
+    let profile = dir.add_profile("Zoë").unwrap();
+    profile.sign_in(&token::for_user("alice")).unwrap();
+    let ops = NewOp::renames(3);
+    profile.enqueue(&ops).unwrap();
+    stage.configure(&format!("data_dir = \"{}\"\n[drain]\ninterval = \"1h\"\n", dir.path().display()));
+    assert!(mount.run(&["-o", "remount,ro"]));
+    let daemon = Daemon::start(&stage);
+    let status = stage.run(&["status"]).ended_with(0).stdout;
+    assert!(status.contains("app.db: cannot be opened; check its permissions"), "{status}");
+    assert_eq!(daemon.ask("drain now")["reason"], "unavailable");
+    assert!(mount.run(&["-o", "remount,rw"]));
+    assert_eq!(daemon.ask("drain now")["sent"], 3, "{}", daemon.log());
+    assert_delivered(&server, &ops);
+}
