@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::home::Home;
-use super::serve::serve;
+use super::serve::{Known, serve};
 use super::served::Served;
 use crate::app::registry::Profile;
 use crate::cli::outcome::ProfileLabel;
@@ -53,7 +53,7 @@ pub struct Agent {
     /// Why the profiles could not be listed, if they could not.
     trouble: RefCell<Option<String>>,
     /// `app.db` as it was when the profiles were last listed.
-    registry: RefCell<Option<Signature>>,
+    registry: Known,
 }
 
 struct Tenant {
@@ -85,7 +85,7 @@ impl Agent {
             orders,
             began: Instant::now(),
             trouble: RefCell::default(),
-            registry: RefCell::default(),
+            registry: Known::default(),
         })
     }
 
@@ -200,7 +200,9 @@ impl Agent {
             served.entry(profile.id).or_insert_with(|| {
                 let predecessor = self.leaving.borrow_mut().remove(&profile.id);
                 let newcomer = Rc::new(Served::new(profile));
-                let life = succeed(predecessor, Rc::clone(&newcomer), Rc::clone(&engine), directory.to_owned());
+                let directory = directory.to_owned();
+                let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), directory, Rc::clone(&self.registry));
+                let life = succeed(newcomer.profile.id, predecessor, life);
                 Tenant { served: newcomer, task: tokio::task::spawn_local(life) }
             });
         }
@@ -459,16 +461,11 @@ fn stand(mut status: ProfileStatus, served: &Served, engine: &Engine) -> Profile
 }
 
 /// Serves, when whoever was served under the same number has left.
-async fn succeed(
-    predecessor: Option<JoinHandle<()>>,
-    newcomer: Rc<Served>,
-    engine: Rc<Engine>,
-    directory: std::path::PathBuf,
-) {
+async fn succeed(profile: i64, predecessor: Option<JoinHandle<()>>, life: impl Future<Output = ()>) {
     if let Some(task) = predecessor {
-        joined(newcomer.profile.id, task).await;
+        joined(profile, task).await;
     }
-    serve(newcomer, engine, directory).await;
+    life.await;
 }
 
 async fn joined(profile: i64, task: JoinHandle<()>) {

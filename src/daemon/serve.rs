@@ -4,6 +4,7 @@
 //! after it was given; while a server is to be left alone nothing is sent but by who may try for all; with nothing to do
 //! the files are closed.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,13 +37,17 @@ const PEEK_EVERY: Duration = Duration::from_millis(250);
 /// A pass that took its store with it (a bug of ours) is tried anew after this.
 const AFTER_A_BUG: Duration = Duration::from_secs(10);
 
+/// `app.db` as it was when the profiles were last listed; `None`: it has to be listed again.
+pub(super) type Known = Rc<RefCell<Option<Signature>>>;
+
 /// Serves a profile until it is stopped.
-pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: PathBuf) {
+pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: PathBuf, registry: Known) {
     let worker = engine.worker(&directory, served.profile.clone());
     let mut life = Life {
         served,
         engine,
         directory,
+        registry,
         worker,
         retry: false,
         closed: None,
@@ -63,6 +68,7 @@ struct Life {
     served: Rc<Served>,
     engine: Rc<Engine>,
     directory: PathBuf,
+    registry: Known,
     worker: Worker,
     /// The last pass left something to do when the wait is over.
     retry: bool,
@@ -284,9 +290,16 @@ impl Life {
 
     async fn close(&mut self) {
         self.engine.servers.drop_idle();
+        let before = Signature::of(&self.directory, None);
         if let Some(signature) = self.worker.with_store(&self.engine, Store::close).await.flatten() {
             self.open = false;
             self.closed = Some(signature);
+            // Our closing shows in `app.db` too, and is no reason to list the profiles again.
+            let after = Signature::of(&self.directory, None);
+            let mut known = self.registry.borrow_mut();
+            if known.as_ref() == Some(&before) && after.is_quiet_since(&before) {
+                *known = Some(after);
+            }
         } else {
             // Somebody committed at this very moment.
             self.quiet_since = self.engine.now();
