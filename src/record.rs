@@ -12,8 +12,9 @@ use crate::drain::guard::Ledger;
 use crate::op::OperationId;
 use crate::state::StateFile;
 
-/// Ops kept in quarantine at the most. An app that makes more broken ops than this needs a person.
-pub const QUARANTINE_MAX: usize = 10_000;
+/// Ops kept in quarantine at the most: as many as the state file surely holds. An app that makes more broken ops than
+/// this needs a person.
+pub const QUARANTINE_MAX: usize = 4_000;
 /// Databases remembered; the least recently added are forgotten first, which holds rows and loses none.
 const LEDGERS_MAX: usize = 512;
 /// Servers whose working size is remembered.

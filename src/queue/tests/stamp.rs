@@ -147,6 +147,17 @@ fn where_no_stamp_is_left_it_says_so_and_changes_nothing() {
 }
 
 #[test]
+fn a_maximum_that_leaves_no_room_is_no_more_believed_than_one_beyond_the_range() {
+    let place = Place::with(Generation::One, 4);
+    place.restamp(&Reserve { floor: STAMP_LIMIT - 2, ..from(1) });
+    let stamps = place.stamps();
+    assert!(rises(&stamps) && stamps[0] > 1000 && stamps[3] < 1 << 20, "{stamps:?}");
+    // One that leaves room is.
+    place.restamp(&Reserve { floor: STAMP_LIMIT - 6, ..from(1) });
+    assert_eq!(place.stamps()[0], STAMP_LIMIT - 5);
+}
+
+#[test]
 fn one_row_alone_leaves_the_others_as_they_are_and_gone_rows_write_nothing() {
     let place = Place::with(Generation::One, 4);
     let alone = Reserve { alone: true, ..from(2) };
