@@ -34,7 +34,7 @@ impl Home {
 
     fn load(&self) -> Result<Loaded, ConfigError> {
         let variables = self.variables.iter().map(|(name, value)| (*name, value.as_str()));
-        load(&self.flags, &Environment::new(Platform::Linux, Path::new("/work/dir"), variables))
+        load(&self.flags, &Environment::new(Platform::Linux, Path::new("/some/dir"), variables))
     }
 
     fn config(&self) -> Config {
@@ -88,14 +88,14 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 
     home = home.variable("WAVEFLOW_SYNC_AGENT_DATA_DIR", "env").variable("WAVEFLOW_SYNC_AGENT_LOG", "debug");
     let loaded = home.load().unwrap();
-    assert_eq!(loaded.config.data_dir.as_deref(), Some(Path::new("/work/dir/env")));
+    assert_eq!(loaded.config.data_dir.as_deref(), Some(Path::new("/some/dir/env")));
     assert_eq!(loaded.config.log.level, log::Level::Debug);
     assert_eq!(origin(&loaded, "log.level"), &Origin::Variable("WAVEFLOW_SYNC_AGENT_LOG"));
 
     home.flags.data_dir = Some("flag".into());
     home.flags.log_level = Some("trace".into());
     let loaded = home.load().unwrap();
-    assert_eq!(loaded.config.data_dir.as_deref(), Some(Path::new("/work/dir/flag")));
+    assert_eq!(loaded.config.data_dir.as_deref(), Some(Path::new("/some/dir/flag")));
     assert_eq!(loaded.config.log.level, log::Level::Trace);
     assert_eq!(origin(&loaded, "data_dir"), &Origin::Flag("--data-dir"));
 }
@@ -107,7 +107,7 @@ fn an_absent_file_is_an_error_only_where_somebody_named_it() {
     home = home.variable("WAVEFLOW_SYNC_AGENT_CONFIG", "absent.toml");
     assert_eq!(
         home.message(),
-        "/work/dir/absent.toml: cannot read the configuration: No such file or directory (os error 2) \
+        "/some/dir/absent.toml: cannot read the configuration: No such file or directory (os error 2) \
          (named by WAVEFLOW_SYNC_AGENT_CONFIG)"
     );
     home.flags.config = Some("/absent/flag.toml".into());

@@ -30,6 +30,8 @@ const FIRST_LINE: Duration = Duration::from_secs(60);
 /// A client that has had its answer and says nothing more is let go after this. OpenBSD's `nc`, which Debian installs,
 /// does not say that its input has ended and waits for us to close.
 const NEXT_LINE: Duration = Duration::from_secs(5);
+/// A client that was told that there is no room is listened to for this long.
+const REFUSAL: Duration = Duration::from_secs(1);
 /// After a failed accept (out of descriptors, most likely) others may give some back.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 
@@ -77,15 +79,17 @@ impl Listener {
 /// Accepts and answers for ever; its clients end with it.
 pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
     let Some(listener) = listener else { return };
-    let clients = Rc::new(Cell::new(0_usize));
+    let (clients, refused) = (Rc::default(), Rc::default());
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let seat = Seat::take(&clients);
-                    tasks.spawn_local(client(stream, Rc::clone(&agent), seat));
-                }
+                Ok((stream, _)) => match (Seat::take(&clients), Seat::take(&refused)) {
+                    (Some(seat), _) => drop(tasks.spawn_local(client(stream, Rc::clone(&agent), seat))),
+                    (None, Some(seat)) => drop(tasks.spawn_local(refuse(stream, seat))),
+                    // A flood; politeness has its limits too.
+                    (None, None) => drop(stream),
+                },
                 Err(error) => {
                     tracing::warn!("control socket: {error}");
                     tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
@@ -114,14 +118,20 @@ impl Drop for Seat {
     }
 }
 
-async fn client(mut stream: UnixStream, agent: Rc<Agent>, seat: Option<Seat>) {
+/// Tells a client that there is no room, and listens until it has heard it: hung up on in mid-sentence it would not.
+async fn refuse(mut stream: UnixStream, _seat: Seat) {
     if !is_owner(&stream) {
         return;
     }
-    if seat.is_none() {
-        // Politely, and without waiting for anything it may want to say.
-        let words = format!("{CLIENTS_MAX} clients are here already; try again");
-        write(&mut stream, &error("busy", &words)).await;
+    let words = format!("{CLIENTS_MAX} clients are here already; try again");
+    if write(&mut stream, &error("busy", &words)).await && stream.shutdown().await.is_ok() {
+        let heard = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(count) if count > 0) {} };
+        let _ = tokio::time::timeout(REFUSAL, heard).await;
+    }
+}
+
+async fn client(mut stream: UnixStream, agent: Rc<Agent>, _seat: Seat) {
+    if !is_owner(&stream) {
         return;
     }
     let mut lines = Lines::default();
