@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::directory;
-use crate::config::{Config, Environment, Flags, Loaded};
+use crate::config::{Config, Environment, Flags};
 use crate::control::client::{Answer, ClientError, ask};
 use crate::exit::Exit;
 use crate::lock::DirectoryLock;
@@ -11,8 +11,8 @@ use crate::record::Record;
 use crate::state::{StateError, StateFile};
 
 /// The daemon, until a signal ends it.
-pub(super) fn run(loaded: Loaded, flags: Flags, env: &Environment, json: bool) -> Exit {
-    match crate::daemon::run(loaded, flags, env.clone()) {
+pub(super) fn run(config: &Config, flags: Flags, env: &Environment, json: bool) -> Exit {
+    match crate::daemon::run(config, flags, env.clone()) {
         Ok(exit) => exit,
         Err((message, exit)) => {
             super::complain(&message, "cannot_run", json);

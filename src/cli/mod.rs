@@ -145,7 +145,7 @@ impl Cli {
         log::start(loaded.config.log.level, loaded.config.log.format, env);
         match self.command {
             Command::CheckConfig => check_config::run(&loaded, env, json),
-            Command::Run => daemon::run(loaded, flags, env, json),
+            Command::Run => daemon::run(&loaded.config, flags, env, json),
             Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
             Command::Status => status::run(&loaded.config, json, env),
             Command::Pause => daemon::pause(&loaded.config, true, json, env),

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::command::{Command, LINE_MAX, LINES, NoCommand};
 use super::socket;
 use crate::cli::outcome::Report;
-use crate::daemon::agent::{Agent, Order};
+use crate::daemon::agent::Agent;
 use crate::exit::Exit;
 use crate::survey::Listed;
 use crate::trigger::slot::Wake;
@@ -281,7 +281,8 @@ fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
 
 async fn reload(agent: &Rc<Agent>) -> String {
     let (answer, done) = oneshot::channel();
-    agent.order(Order::Reload(answer)).await;
+    // Where the daemon is ending, the answer's other end is dropped too.
+    let _ = agent.ask_for_reload(answer).await;
     match done.await {
         Ok(Ok(words)) => json!({"reloaded": true, "message": words}).to_string(),
         Ok(Err(message)) => error("wrong_configuration", &message),

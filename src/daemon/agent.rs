@@ -17,7 +17,7 @@ use super::serve::{Known, serve};
 use super::served::Served;
 use crate::app::registry::Profile;
 use crate::cli::outcome::ProfileLabel;
-use crate::config::{self, Environment, Flags, Loaded};
+use crate::config::{self, Config, Environment, Flags};
 use crate::exit::Exit;
 use crate::op::{OperationId, Outcome, Reason};
 use crate::record::Discarded;
@@ -28,19 +28,12 @@ use crate::trigger::slot::Wake;
 use crate::trigger::watch::Watched;
 use crate::worker::engine::Engine;
 
-/// What a client may ask the daemon itself for.
-#[derive(Debug)]
-pub enum Order {
-    /// Look which profiles there are.
-    Refresh,
-    /// Read the configuration again.
-    Reload(oneshot::Sender<Result<String, String>>),
-}
+/// A client wants the configuration to be read again, which the daemon itself does; the answer goes here.
+pub type Reload = oneshot::Sender<Result<String, String>>;
 
 /// The shared parts.
 pub struct Agent {
     engine: RefCell<Rc<Engine>>,
-    loaded: RefCell<Loaded>,
     flags: Flags,
     env: Environment,
     home: RefCell<Home>,
@@ -48,7 +41,7 @@ pub struct Agent {
     /// Profiles that were sent away and may still wait for what is on the wire. Whoever comes under the same number
     /// waits for them; nobody else does.
     leaving: RefCell<BTreeMap<i64, JoinHandle<()>>>,
-    orders: mpsc::Sender<Order>,
+    reloads: mpsc::Sender<Reload>,
     began: Instant,
     /// Why the profiles could not be listed, if they could not.
     trouble: RefCell<Option<String>>,
@@ -67,22 +60,21 @@ impl Agent {
     /// # Errors
     /// For people, and how to end with it.
     pub fn new(
-        loaded: Loaded,
+        config: &Config,
         flags: Flags,
         env: Environment,
-        orders: mpsc::Sender<Order>,
+        reloads: mpsc::Sender<Reload>,
     ) -> Result<Self, (String, Exit)> {
-        let engine = RefCell::new(Rc::new(Engine::new(&loaded.config, &env)?));
-        let home = RefCell::new(Home::find(&loaded.config, &env));
+        let engine = RefCell::new(Rc::new(Engine::new(config, &env)?));
+        let home = RefCell::new(Home::find(config, &env));
         Ok(Self {
             engine,
-            loaded: RefCell::new(loaded),
             flags,
             env,
             home,
             profiles: RefCell::default(),
             leaving: RefCell::default(),
-            orders,
+            reloads,
             began: Instant::now(),
             trouble: RefCell::default(),
             registry: Known::default(),
@@ -246,11 +238,6 @@ impl Agent {
         });
     }
 
-    /// Wakes everybody who may have something new; what `stat` says is looked at there.
-    pub fn wake_changed(&self) {
-        self.wake_all(Wake::Commit);
-    }
-
     /// Whether `app.db` changed since the profiles were listed.
     pub fn is_registry_new(&self) -> bool {
         let home = self.home.borrow();
@@ -297,7 +284,6 @@ impl Agent {
             self.home.replace(Home::Nowhere(crate::app::directory::NotFound { looked_at: Vec::new() }));
         }
         self.engine.replace(Rc::new(engine));
-        self.loaded.replace(loaded);
         self.refresh().await;
         for served in self.served() {
             served.standing.borrow_mut().sent_total = totals.get(&served.profile.id).copied().unwrap_or(0);
@@ -311,9 +297,12 @@ impl Agent {
         })
     }
 
-    /// Carries out what only the daemon itself can.
-    pub async fn order(&self, order: Order) -> bool {
-        self.orders.send(order).await.is_ok()
+    /// Has the daemon read the configuration again.
+    ///
+    /// # Errors
+    /// It is ending.
+    pub async fn ask_for_reload(&self, reload: Reload) -> Result<(), mpsc::error::SendError<Reload>> {
+        self.reloads.send(reload).await
     }
 
     /// `drain now`: a pass that begins after this call, for one profile or for all.

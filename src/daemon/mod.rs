@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::agent::{Agent, Order};
-use crate::config::{Environment, Flags, Loaded};
+use self::agent::{Agent, Reload};
+use crate::config::{Config, Environment, Flags};
 use crate::control::server;
 use crate::exit::Exit;
 use crate::trigger::nap::slept;
@@ -31,8 +31,8 @@ use crate::trigger::watch::{Seen, Watch};
 pub const GRACE: Duration = Duration::from_millis(4500);
 /// Whatever `stat` says, the files are looked into this often: a file system may keep no times.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
-/// Orders from clients that wait to be carried out; more than there are clients.
-const ORDERS: usize = 64;
+/// Clients that wait for a reload; more than there are clients.
+const RELOADS: usize = 64;
 /// After `app.db` was written to it is read once more: what the watch saw is visible by then (see `serve`).
 const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 /// A timer that fires a little early has fired.
@@ -44,7 +44,7 @@ const CLOCKS_EVERY: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// For people, and how to end with it.
-pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (String, Exit)> {
+pub fn run(config: &Config, flags: Flags, env: Environment) -> Result<Exit, (String, Exit)> {
     let internal = |what: &str, error: &dyn std::fmt::Display| (format!("{what}: {error}"), Exit::TryLater);
     // Whatever we make is the owner's alone; the app's databases keep their own modes (SQLite sees to that).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -57,7 +57,7 @@ pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (Stri
         // Sockets and signals belong to the reactor from the start.
         let _entered = runtime.enter();
         let stops = Signals::stops().map_err(|error| internal("signals", &error))?;
-        Daemon::start(loaded, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run(stops)))
+        Daemon::start(config, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run(stops)))
     };
     drop(tasks);
     // A lookup that hangs in the resolver must not keep us.
@@ -68,20 +68,20 @@ pub fn run(loaded: Loaded, flags: Flags, env: Environment) -> Result<Exit, (Stri
 struct Daemon {
     agent: Rc<Agent>,
     reloads: Signals,
-    orders: mpsc::Receiver<Order>,
+    asked: mpsc::Receiver<Reload>,
     watch: Watch,
     listener: server::Listener,
     refresh_again: Option<tokio::time::Instant>,
 }
 
 impl Daemon {
-    fn start(loaded: Loaded, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
+    fn start(config: &Config, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
         let reloads = Signals::reloads().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
-        let listener = server::Listener::bind(&loaded.config.control.socket)?;
-        let (sender, orders) = mpsc::channel(ORDERS);
-        let watch = Watch::new(loaded.config.watch.mode, loaded.config.watch.poll_interval);
-        let agent = Rc::new(Agent::new(loaded, flags, env, sender)?);
-        Ok(Self { agent, reloads, orders, watch, listener, refresh_again: None })
+        let listener = server::Listener::bind(&config.control.socket)?;
+        let (sender, asked) = mpsc::channel(RELOADS);
+        let watch = Watch::new(config.watch.mode, config.watch.poll_interval);
+        let agent = Rc::new(Agent::new(config, flags, env, sender)?);
+        Ok(Self { agent, reloads, asked, watch, listener, refresh_again: None })
     }
 
     async fn run(mut self, mut stops: Signals) -> Exit {
@@ -134,17 +134,11 @@ impl Daemon {
                     }
                     timer = self.timer();
                 }
-                Some(order) = self.orders.recv() => match order {
-                    Order::Refresh => {
-                        agent.refresh().await;
-                        self.rewatch();
-                    }
-                    Order::Reload(answer) => {
-                        let done = self.reload().await;
-                        timer = self.timer();
-                        let _ = answer.send(done);
-                    }
-                },
+                Some(answer) = self.asked.recv() => {
+                    let done = self.reload().await;
+                    timer = self.timer();
+                    let _ = answer.send(done);
+                }
                 seen = self.watch.next() => self.seen(seen).await,
                 _ = timer.tick() => {
                     let woke = nap(&mut clocks);
@@ -178,7 +172,7 @@ impl Daemon {
                 Seen::Registry | Seen::Tree => refresh = true,
                 Seen::Anything => {
                     refresh |= self.agent.is_registry_new();
-                    self.agent.wake_changed();
+                    self.agent.wake_all(Wake::Commit);
                 }
             }
         }
