@@ -54,7 +54,8 @@
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
-//! | [`exit`], [`log`], [`token`] | exit codes, events, the secret that cannot be printed |
+//! | [`exit`], [`log`] | exit codes, events |
+//! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
 //!
 //! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app and a reference server), `examples/demo.rs`
 //! (the two and the agent, to watch).
@@ -94,6 +95,7 @@ pub mod op;
 pub mod push;
 pub mod queue;
 pub mod record;
+pub mod seal;
 pub mod state;
 pub mod status;
 pub mod survey;

@@ -104,6 +104,9 @@ pub struct ProfileStatus {
     pub next_attempt_in_s: Option<u64>,
     /// Where ops go.
     pub server: Option<String>,
+    /// Whether the token says whose it is, so that no op goes out under another account than its own. `None`: nothing
+    /// can be sent anyway.
+    pub guarded: Option<bool>,
 }
 
 /// The answer to `status`.
@@ -167,6 +170,9 @@ pub fn for_people(status: &serde_json::Value) -> String {
         if let Some(message) = profile["last_error"]["message"].as_str() {
             let _ = writeln!(text, "  {message}");
         }
+        if profile["guarded"] == false {
+            text.push_str("  Its token does not say whose it is: ops go out under it whoever queued them.\n");
+        }
     }
     text
 }
@@ -198,6 +204,9 @@ mod tests {
         assert!(text.starts_with("Not everything is on the server: 3 waiting, 0 held back, 1 refused.\n"));
         assert!(text.contains("3 waiting, 1 refused, next try in 4 s\n  no route\n"), "{text}");
         assert!(!text.contains('\u{1b}'));
+        assert!(!text.contains("whoever queued"));
+        let unguarded = serde_json::json!({"profile": 1, "name": "A", "state": "idle", "guarded": false});
+        assert!(for_people(&serde_json::json!({"profiles": [unguarded]})).contains("whoever queued them"));
         let unreadable = serde_json::json!({"profile": 2, "name": "B", "state": "unavailable", "pending": 0});
         let text = for_people(&serde_json::json!({"profiles": [unreadable]}));
         assert!(text.starts_with("Not every profile's files can be read"), "{text}");

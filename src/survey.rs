@@ -14,7 +14,7 @@ use crate::op::{ErrorKind, Failure};
 use crate::record::{Keeper, Record};
 use crate::status::{ProfileStatus, State};
 use crate::worker::engine::wall_clock;
-use crate::worker::store::Store;
+use crate::worker::store::{Store, Survey};
 
 /// Rows that `queue list` shows of one profile at the most.
 const LISTED_MAX: usize = 1000;
@@ -64,15 +64,17 @@ pub fn status(directory: &Path, profile: &Profile, url: Option<String>, record: 
         last_error: None,
         next_attempt_in_s: None,
         server: None,
+        guarded: None,
     };
     match store(directory, profile, url, record).survey() {
-        Ok((snapshot, server, counts)) => {
+        Ok(Survey { snapshot, server, counts, guarded }) => {
             status.state = state(&snapshot, counts.remaining, counts.held);
             status.pending = counts.remaining;
             status.quarantined = counts.quarantined;
             status.held = counts.held;
             status.oldest_pending_s = counts.oldest.map(age);
             status.server = server;
+            status.guarded = guarded;
         }
         Err(error) => status.last_error = Some(Failure::new(ErrorKind::Database, error.message)),
     }

@@ -17,6 +17,7 @@ use crate::drain::memory::Uplink;
 use crate::op::{FailedKind, Next, Reply};
 use crate::push::{Client, Settings, Target};
 use crate::record::Keeper;
+use crate::seal;
 use crate::token::Token;
 
 /// Idle connections kept for one server: profiles rarely drain at the same moment.
@@ -56,6 +57,7 @@ impl Servers {
                 Ok(client) => client,
                 Err(words) => return Reply::Failed { kind: FailedKind::Refused, words },
             };
+            seal::panic_if_asked("reactor", &token, &body);
             let reply = client.push(&token, body).await;
             let mut known = known.borrow_mut();
             let idle = &mut known.entry(url).or_default().idle;

@@ -25,8 +25,11 @@ use crate::queue::database::{Database, Durability};
 use crate::queue::read::{Admission, Sender};
 use crate::queue::{census, mark, read, settle, stamp};
 use crate::record::Keeper;
+use crate::seal;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
+
+pub use self::inquiry::Survey;
 
 /// Where ops go, under which token, as which device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,7 +303,9 @@ impl Store {
             if paused || is_local(connection)? || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
                 return Ok(Answer::AccountChanged);
             }
-            read::read(connection, session.columns, plan, &sender, Vec::new()).map(Answer::Rows)
+            let rows = read::read(connection, session.columns, plan, &sender, Vec::new())?;
+            seal::panic_if_asked("database", &session.signed_in.token, &rows.batch.body);
+            Ok(Answer::Rows(rows))
         })
     }
 

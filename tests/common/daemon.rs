@@ -5,11 +5,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -143,16 +143,20 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn ended(&mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
-        let mut code = None;
-        let ended = holds_within(SOON, || match self.child.try_wait().unwrap() {
-            Some(status) => {
-                code = status.code();
-                true
-            }
-            None => false,
+        let status = self.end();
+        (status.code(), began.elapsed())
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = holds_within(SOON, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
         });
         assert!(ended, "it does not end: {}", self.log());
-        (code, began.elapsed())
+        status.unwrap()
     }
 
     /// SIGTERM, and its end.
@@ -170,7 +174,12 @@ impl Daemon {
 
     /// What its descriptors lead to.
     pub(crate) fn descriptors(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else { return Vec::new() };
+        let entries = match fs::read_dir(format!("/proc/{}/fd", self.pid())) {
+            Ok(entries) => entries,
+            // A release build is closed to everybody but root.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => panic!("run this as root: {error}"),
+            Err(_) => return Vec::new(),
+        };
         let paths = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         paths.map(|path| path.display().to_string()).collect()
     }

@@ -21,6 +21,9 @@ pub(crate) use stage::{DEVICE, Stage, applied, assert_delivered, assert_in_order
 /// Longer than any run of a scenario; a run that takes this long hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
+/// See `src/seal.rs`.
+pub(crate) const TRACEABLE: &str = "WAVEFLOW_SYNC_AGENT_TRACEABLE";
+
 /// The agent, running.
 pub(crate) struct Agent {
     child: Child,
@@ -41,10 +44,12 @@ pub(crate) struct Run {
     pub(crate) took: Duration,
 }
 
-/// The binary with directories below `home` and nothing else in its environment.
+/// The binary with directories below `home` and nothing of the outside in its environment.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waveflow-sync-agent"));
     command.env_clear().env("HOME", home).current_dir(home);
+    // A debug build lets us look at its descriptors, root or not.
+    command.env(TRACEABLE, "1");
     for (name, directory) in directories(home) {
         command.env(name, directory);
     }

@@ -14,6 +14,7 @@ mod daemon_socket;
 mod delivery;
 mod gates;
 mod kill;
+mod leaks;
 mod memory;
 mod quarantine;
 mod secrets;

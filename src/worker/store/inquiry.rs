@@ -7,9 +7,22 @@ use crate::op::OperationId;
 use crate::queue::{census, settle};
 use crate::record::Discarded;
 
+/// What a look at the files shows.
+#[derive(Debug)]
+pub struct Survey {
+    /// What the gates go by.
+    pub snapshot: Snapshot,
+    /// Where ops would go; `None` where a gate is shut.
+    pub server: Option<String>,
+    /// What waits.
+    pub counts: Counts,
+    /// Whether the token names an account; `None` where a gate is shut.
+    pub guarded: Option<bool>,
+}
+
 impl Store {
-    /// What a person wants to know, without a pass: what the gates say, where ops would go, what waits.
-    pub fn survey(&mut self) -> Result<(Snapshot, Option<String>, Counts), StoreError> {
+    /// What a person wants to know, without a pass.
+    pub fn survey(&mut self) -> Result<Survey, StoreError> {
         let snapshot = self.begin()?;
         let counts = if self.session.is_some() {
             self.census()?
@@ -25,7 +38,9 @@ impl Store {
         } else {
             Counts::default()
         };
-        Ok((snapshot, self.session.as_ref().map(|session| session.url.clone()), counts))
+        let server = self.session.as_ref().map(|session| session.url.clone());
+        let guarded = self.session.as_ref().map(|session| session.admit.signed_in.credential.account.is_some());
+        Ok(Survey { snapshot, server, counts, guarded })
     }
 
     /// Up to `limit` rows that are held, oldest first; nothing where nobody is signed in.
