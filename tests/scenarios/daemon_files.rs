@@ -227,8 +227,9 @@ fn a_file_that_cannot_be_written_is_said_and_the_others_flow() {
         return;
     }
     let case = Case::new();
-    eventually("the files are closed", || case.daemon.has_closed_the_files());
+    case.daemon.ask("pause");
     case.one.enqueue(&NewOp::renames(1)).unwrap();
+    case.daemon.wait_until_quiet();
     let read_only = |yes: bool| {
         for path in [case.one.db_path(), case.one.path.clone()] {
             let mut permissions = fs::metadata(&path).unwrap().permissions();
@@ -237,7 +238,7 @@ fn a_file_that_cannot_be_written_is_said_and_the_others_flow() {
         }
     };
     read_only(true);
-    case.daemon.ask("wake");
+    case.daemon.ask("resume");
     eventually("status says so", || case.daemon.profile(case.one.id)["last_error"]["kind"] == "database");
     case.flows(&case.other);
     read_only(false);
