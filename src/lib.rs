@@ -101,4 +101,5 @@ pub mod status;
 pub mod survey;
 pub mod token;
 pub mod trigger;
+pub mod trust;
 pub mod worker;

@@ -1,18 +1,30 @@
 //! Making the control socket, and telling a live one from one that a crash left.
 //!
 //! What must always hold: a live socket is never unlinked, nor anything that is no socket of ours; between looking and
-//! binding nobody else does the same (a lock on the directory); the socket is never open to others, not for a moment
-//! (the umask is set before).
+//! binding nobody else does the same (a lock on the directory); nobody else can change where the path leads; and the
+//! socket is never open to others, not for a moment: a socket gets its mode from the umask as it is bound, and
+//! [`crate::daemon::run`] has set that to 077, so there is nothing to win between `bind` and `chmod`. What `chmod` takes
+//! away is the owner's x, which means nothing.
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::exit::Exit;
+use crate::trust::{self, TrustError};
+
+/// Others may write. With that, they could put their own socket in the place of ours.
+const OTHERS_WRITE: u32 = 0o022;
+/// A turn takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks whether it is our turn.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Binds and listens at `path`.
 ///
@@ -21,18 +33,22 @@ use crate::exit::Exit;
 pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let refuse = |what: &str, exit| (format!("control socket {}: {what}", path.display()), exit);
-    let failed = |error: io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-            _ => Exit::TryLater,
-        };
-        (format!("control socket {}: {error}", path.display()), exit)
-    };
+    let failed = |error: io::Error| (format!("control socket {}: {error}", path.display()), exit_of(&error));
+    // Before, so that nothing is made behind a link that is not ours; and after, because in a directory that is
+    // everybody's (/tmp) somebody may have been faster.
+    check_way(path, directory)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    check_way(path, directory)?;
+    if fs::metadata(directory).map_err(failed)?.mode() & OTHERS_WRITE != 0 {
+        let what = "other users may write to its directory; take that away with chmod go-w, or set another \
+                    `control.socket`";
+        return Err(refuse(what, Exit::NotPermitted));
+    }
     let lock = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| failed(error.into()))?;
-    // Held for a few microseconds by whoever makes a socket here.
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+    if !take_turn(&lock).map_err(failed)? {
+        return Err(refuse("somebody keeps its directory locked", Exit::TryLater));
+    }
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
@@ -52,6 +68,37 @@ pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
+}
+
+fn exit_of(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        _ => Exit::TryLater,
+    }
+}
+
+fn check_way(path: &Path, directory: &Path) -> Result<(), (String, Exit)> {
+    trust::check_way(directory).map_err(|error| {
+        let exit = match &error {
+            TrustError::Stranger { .. } => Exit::NotPermitted,
+            TrustError::Io { source, .. } => exit_of(source),
+        };
+        (format!("control socket {}: {error}", path.display()), exit)
+    })
+}
+
+/// Locks the directory. Whoever makes a socket here holds it for a few microseconds; but whoever may read the directory
+/// may lock it for ever, so patience has an end.
+fn take_turn(directory: &OwnedFd) -> io::Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Which file a socket is, to remove no other.
@@ -89,5 +136,34 @@ mod tests {
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(bind(&link).unwrap_err().1, Exit::NotPermitted);
+    }
+
+    #[test]
+    fn a_directory_others_may_write_to_is_refused_and_a_sticky_one_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        for (bits, usable) in [(0o770, false), (0o702, false), (0o1777, false), (0o755, true)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(bits)).unwrap();
+            match bind(&path) {
+                Ok(_) => assert!(usable, "{bits:o}"),
+                Err((message, exit)) => {
+                    assert!(!usable && exit == Exit::NotPermitted, "{bits:o}: {message}");
+                    assert!(!path.exists(), "{bits:o}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_that_somebody_keeps_locked_is_not_waited_for_in_vain() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let theirs = fs::File::open(directory.path()).unwrap();
+        rustix::fs::flock(&theirs, FlockOperation::LockShared).unwrap();
+        let (message, exit) = bind(&path).unwrap_err();
+        assert_eq!(exit, Exit::TryLater);
+        assert!(message.contains("locked"), "{message}");
+        drop(theirs);
+        bind(&path).unwrap();
     }
 }
