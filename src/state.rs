@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::trust::{self, TrustError};
 
 /// The layout this build writes, and the newest one it reads.
 const VERSION: u32 = 1;
@@ -79,6 +80,15 @@ impl StateError {
     }
 }
 
+impl From<TrustError> for StateError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Stranger { path, why } => Self::NotOurs { path, why },
+            TrustError::Io { path, source } => Self::Io { path, action: "use", source },
+        }
+    }
+}
+
 /// What is in the file around the state.
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
@@ -108,7 +118,11 @@ impl<T: Serialize + DeserializeOwned + Default + Clone + PartialEq> StateFile<T>
     }
 
     fn open_as(directory: &Path, user: u32) -> Result<(Self, T), StateError> {
+        // Before anything is made, lest it be made behind somebody else's link; and after, because where everybody may
+        // make things somebody may have been faster.
+        trust::check_way(directory)?;
         make_directory(directory)?;
+        trust::check_way(directory)?;
         check_directory(directory, user)?;
         let path = directory.join(FILE_NAME);
         let state = match read(&path, user)? {
