@@ -84,6 +84,8 @@ pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                // Before there is a seat for him: strangers fill none, however many come.
+                Ok((stream, _)) if !is_owner(&stream) => drop(stream),
                 Ok((stream, _)) => match (Seat::take(&clients), Seat::take(&refused)) {
                     (Some(seat), _) => drop(tasks.spawn_local(client(stream, Rc::clone(&agent), seat))),
                     (None, Some(seat)) => drop(tasks.spawn_local(refuse(stream, seat))),
@@ -120,9 +122,6 @@ impl Drop for Seat {
 
 /// Tells a client that there is no room, and listens until it has heard it: hung up on in mid-sentence it would not.
 async fn refuse(mut stream: UnixStream, _seat: Seat) {
-    if !is_owner(&stream) {
-        return;
-    }
     let words = format!("{CLIENTS_MAX} clients are here already; try again");
     if write(&mut stream, &error("busy", &words)).await && stream.shutdown().await.is_ok() {
         let heard = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(count) if count > 0) {} };
@@ -131,9 +130,6 @@ async fn refuse(mut stream: UnixStream, _seat: Seat) {
 }
 
 async fn client(mut stream: UnixStream, agent: Rc<Agent>, _seat: Seat) {
-    if !is_owner(&stream) {
-        return;
-    }
     let mut lines = Lines::default();
     let mut patience = FIRST_LINE;
     while let Ok(Some(line)) = tokio::time::timeout(patience, lines.next(&mut stream)).await {
@@ -149,7 +145,8 @@ async fn client(mut stream: UnixStream, agent: Rc<Agent>, _seat: Seat) {
     }
 }
 
-/// The owner, or root.
+/// The owner, or root. As the kernel noted it when the peer connected, on Linux and on macOS alike; a peer nobody can
+/// name is a stranger.
 fn is_owner(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
 }
