@@ -1,10 +1,14 @@
 //! The command line's side of the control socket. Blocking: a command has nothing else to do.
 
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde_json::Value;
+
+use crate::trust;
 
 /// The longest answer that is read: a list of a few thousand ops fits.
 const ANSWER_MAX: u64 = 64 << 20;
@@ -51,6 +55,10 @@ pub enum ClientError {
 /// Nobody answers.
 pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
+    if is_strangers(path) {
+        let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
+        return Err(ClientError::NotPermitted { path: shown, source });
+    }
     let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: shown.clone(), source },
         _ => ClientError::NoDaemon { path: shown.clone(), source },
@@ -63,4 +71,9 @@ pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
         Ok(value) => Ok(Answer { line: answer, value }),
         Err(_) => Err(ClientError::Ended { path: shown }),
     }
+}
+
+/// Whoever made the socket answers what he likes: that all is delivered, or paused. Root may ask anybody.
+fn is_strangers(path: &Path) -> bool {
+    !rustix::process::geteuid().is_root() && fs::metadata(path).is_ok_and(|found| !trust::is_trusted(found.uid()))
 }
