@@ -5,6 +5,8 @@
 
 pub(crate) mod daemon;
 mod stage;
+#[cfg(target_os = "linux")]
+pub(crate) mod users;
 pub(crate) mod worker;
 
 use std::io::Read;

@@ -16,6 +16,8 @@ mod gates;
 mod kill;
 mod leaks;
 mod memory;
+#[cfg(target_os = "linux")]
+mod other_users;
 mod quarantine;
 mod secrets;
 mod sigkill;
