@@ -7,7 +7,7 @@
 //!   ops ──────────┼──▶ data_dir ══ app.db, data.db ══▶ [agent] ══┼── server::Server   (sockets, TLS, counters)
 //!                 │        ▲                              ║      └── server::Fault    (what goes wrong, and where)
 //!                 │        │                              ║
-//!                 └── foreign_drain ══════════════════════╩═ http_proxy
+//!                 └── foreign_drain ══════════════════════╩═ http_proxy, interceptor
 //! ```
 //!
 //! What must always hold: everything here is made from the contract, never from the agent's code, and does not depend
@@ -47,6 +47,7 @@ mod error;
 pub mod foreign_drain;
 pub mod http;
 pub mod http_proxy;
+pub mod interceptor;
 pub mod made_up_app;
 pub mod ops;
 pub mod server;

@@ -15,7 +15,7 @@ use testkit::{Error, Result, token};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 const USAGE: &str = "testkit-server [--listen 127.0.0.1:0] [--version first|later] [--prefix /music] \
-                     [--tls] [--certificate good|wrong-name|expired] [--ca-file FILE] [--token USER]";
+                     [--tls] [--certificate good|wrong-name|expired|self-signed] [--ca-file FILE] [--token USER]";
 
 fn main() -> ExitCode {
     match run() {
@@ -59,6 +59,7 @@ fn start(args: &Args) -> Result<Server> {
         None | Some("good") => Leaf::Good,
         Some("wrong-name") => Leaf::WrongName,
         Some("expired") => Leaf::Expired,
+        Some("self-signed") => Leaf::SelfSigned,
         Some(other) => return Err(Error::other(format!("there is no certificate {other}"))),
     };
     let mut builder = Server::builder(version).listen(args.get("listen", ([127, 0, 0, 1], 0).into())?);

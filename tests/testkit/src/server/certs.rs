@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
-use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::Result;
 
@@ -18,6 +19,17 @@ pub enum Leaf {
     WrongName,
     /// Of the year 2001.
     Expired,
+    /// Good for the right names, but signed by nobody else than itself.
+    SelfSigned,
+}
+
+/// The version of TLS that a server speaks, where it speaks one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2
+    Two,
+    /// 1.3
+    Three,
 }
 
 /// An authority that nobody knows yet.
@@ -43,18 +55,32 @@ impl Authority {
         &self.pem
     }
 
-    /// A server's side of TLS with a leaf signed by this authority.
-    pub(super) fn server_config(&self, leaf: Leaf) -> Result<Arc<ServerConfig>> {
+    /// A server's side of TLS with a leaf signed by this authority, unless it is to sign itself.
+    pub(crate) fn server_config(&self, leaf: Leaf, only: Option<TlsVersion>) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate()?;
-        let certificate = leaf_params(leaf)?.signed_by(&key, &self.issuer)?;
+        let params = leaf_params(leaf)?;
+        let certificate = match leaf {
+            Leaf::SelfSigned => params.self_signed(&key)?,
+            Leaf::Good | Leaf::WrongName | Leaf::Expired => params.signed_by(&key, &self.issuer)?,
+        };
         let chain = vec![CertificateDer::from(certificate.der().to_vec())];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(versions(only))?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         Ok(Arc::new(config))
+    }
+}
+
+fn versions(only: Option<TlsVersion>) -> &'static [&'static SupportedProtocolVersion] {
+    static TWO: [&SupportedProtocolVersion; 1] = [&TLS12];
+    static THREE: [&SupportedProtocolVersion; 1] = [&TLS13];
+    match only {
+        None => rustls::DEFAULT_VERSIONS,
+        Some(TlsVersion::Two) => &TWO,
+        Some(TlsVersion::Three) => &THREE,
     }
 }
 

@@ -269,12 +269,12 @@ impl Connection {
         match act {
             Act::Cut => Ok(Then::Close),
             Act::Send(reply) => {
-                self.write(&bytes(&reply))?;
+                self.write(&reply.to_bytes())?;
                 self.finish_reading(unread)
             }
-            Act::SendAndClose(reply) => self.write(&bytes(&reply)).map(|()| Then::Close),
+            Act::SendAndClose(reply) => self.write(&reply.to_bytes()).map(|()| Then::Close),
             Act::Half { reply, stall } => {
-                let whole = bytes(&reply);
+                let whole = reply.to_bytes();
                 let (first, rest) = whole.split_at(whole.len() - reply.body.len().div_ceil(2));
                 self.write(first)?;
                 if stall && self.hold() == Waited::Over {
@@ -330,12 +330,6 @@ fn as_reply(answer: Answer) -> Reply {
         Some(content_type) => reply.body(content_type, answer.body),
         None => reply,
     }
-}
-
-fn bytes(reply: &Reply) -> Vec<u8> {
-    let mut headers = reply.headers.clone();
-    headers.push(("Content-Length".to_owned(), reply.body.len().to_string()));
-    http::message(&format!("HTTP/1.1 {} -", reply.status), &headers, &reply.body)
 }
 
 fn look(head: &Head, length: usize) -> Seen {

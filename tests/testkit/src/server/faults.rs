@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::http;
+
 /// An answer that is not the server's own: a proxy's, a captive portal's, or one the server gives when it is unwell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -64,6 +66,13 @@ impl Reply {
     /// Another hotel's network.
     pub fn login_redirect() -> Self {
         Self::new(302).header("Location", "http://login.example/?from=here")
+    }
+
+    /// As it goes over the wire.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut headers = self.headers.clone();
+        headers.push(("Content-Length".to_owned(), self.body.len().to_string()));
+        http::message(&format!("HTTP/1.1 {} -", self.status), &headers, &self.body)
     }
 
     /// The server's database is down, or was deadlocked.

@@ -29,7 +29,7 @@ use rustls::ServerConfig;
 use crate::Result;
 use crate::sync::Shared;
 
-pub use certs::{Authority, Leaf};
+pub use certs::{Authority, Leaf, TlsVersion};
 pub use faults::{Fault, Reply, Seen};
 pub use model::{Answer, MAX_BODY_BYTES, MAX_OPS, Model, PUSH_PATH, Request, StoredOp, Version};
 pub use stats::{Exchange, Stats};
@@ -55,6 +55,7 @@ pub struct Builder {
     version: Version,
     prefix: String,
     leaf: Option<Leaf>,
+    tls_only: Option<TlsVersion>,
     listen: SocketAddr,
 }
 
@@ -73,6 +74,13 @@ impl Builder {
         self
     }
 
+    /// In this version of TLS and no other.
+    #[must_use]
+    pub fn tls_only(mut self, version: TlsVersion) -> Self {
+        self.tls_only = Some(version);
+        self
+    }
+
     /// On this address instead of a free port of 127.0.0.1.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
@@ -84,7 +92,7 @@ impl Builder {
     pub fn start(self) -> Result<Server> {
         let authority = self.leaf.map(|_| Authority::new()).transpose()?;
         let tls = match (&authority, self.leaf) {
-            (Some(authority), Some(leaf)) => Some(authority.server_config(leaf)?),
+            (Some(authority), Some(leaf)) => Some(authority.server_config(leaf, self.tls_only)?),
             _ => None,
         };
         let listener = TcpListener::bind(self.listen)?;
@@ -128,7 +136,7 @@ impl Server {
 
     /// A server that is not like that.
     pub fn builder(version: Version) -> Builder {
-        Builder { version, prefix: String::new(), leaf: None, listen: (Ipv4Addr::LOCALHOST, 0).into() }
+        Builder { version, prefix: String::new(), leaf: None, tls_only: None, listen: (Ipv4Addr::LOCALHOST, 0).into() }
     }
 
     /// Its base URL, prefix included.
