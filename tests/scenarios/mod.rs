@@ -15,6 +15,7 @@ mod delivery;
 mod gates;
 mod kill;
 mod leaks;
+mod man_in_the_middle;
 mod memory;
 #[cfg(target_os = "linux")]
 mod other_users;

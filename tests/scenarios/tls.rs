@@ -5,7 +5,7 @@ use std::fs;
 use testkit::data_dir::{Generation, Profile};
 use testkit::http_proxy::Proxy;
 use testkit::ops::NewOp;
-use testkit::server::{Leaf, Server, Version};
+use testkit::server::{Builder, Leaf, Server, TlsVersion, Version};
 use testkit::token;
 
 use crate::common::{Agent, Run, Stage, assert_delivered, command};
@@ -19,7 +19,11 @@ struct Case {
 
 impl Case {
     fn new(leaf: Leaf) -> Self {
-        let server = Server::builder(Version::Later).tls(leaf).start().unwrap();
+        Self::of(Server::builder(Version::Later).tls(leaf))
+    }
+
+    fn of(server: Builder) -> Self {
+        let server = server.start().unwrap();
         let stage = Stage::with(Generation::Three, &server);
         let profile = stage.profile("Zoë", "alice");
         let ops = NewOp::renames(5);
@@ -48,6 +52,16 @@ fn https_with_the_authority_in_ca_file_works() {
     case.trust("require_tls = true\n");
     case.stage.once("10s").ended_with(0);
     assert_delivered(&case.server, &case.ops);
+}
+
+#[test]
+fn a_server_that_speaks_one_version_of_tls_only_is_served() {
+    for version in [TlsVersion::Two, TlsVersion::Three] {
+        let case = Case::of(Server::builder(Version::Later).tls(Leaf::Good).tls_only(version));
+        case.trust("");
+        case.stage.once("10s").ended_with(0);
+        assert_delivered(&case.server, &case.ops);
+    }
 }
 
 #[test]
