@@ -187,6 +187,50 @@ fn a_new_token_ends_the_wait_for_one_at_once() {
 }
 
 #[test]
+fn a_refused_token_goes_again_only_when_the_slow_retry_comes_however_busy_the_app_is() {
+    let (slow, server) = (Duration::from_secs(3), Server::start(Version::Later).unwrap());
+    let stage = Stage::with(Generation::Three, &server);
+    stage.configure(&retry("100ms", "3s"));
+    let profile = stage.profile("Zoë", "alice");
+    profile.enqueue(&NewOp::renames(5)).unwrap();
+    server.always(Fault::Answer(Reply::text(401, "invalid or expired token")));
+    let daemon = Daemon::start(&stage);
+    assert!(server.wait_for(|stats| stats.requests == 1, SOON));
+    let first = Instant::now();
+    let (mut commits, mut second) = (0, None);
+    eventually("it is tried again", || {
+        profile.enqueue(&NewOp::renames(1)).unwrap();
+        commits += 1;
+        second = (server.stats().requests > 1).then(|| first.elapsed());
+        second.is_some()
+    });
+    let second = second.unwrap_or_default();
+    println!("again after {second:?} and {commits} commits");
+    // The first request may be seen late on a busy machine, and the wait begins with its answer.
+    assert!(second > slow / 2, "again after {second:?}");
+    assert!(commits > 10, "{commits} commits");
+    daemon.wait_for_state(profile.id, "unauthorized");
+}
+
+#[test]
+fn a_token_that_looks_long_expired_is_tried_all_the_same() {
+    let server = Server::start(Version::Later).unwrap();
+    let stage = Stage::with(Generation::Three, &server);
+    stage.configure(&retry("1h", "1h"));
+    let profile = stage.profile("Zoë", "alice");
+    // Whose clock is wrong the server alone decides: this one takes it.
+    profile.paste_token(&token::jwt("alice", token::ISSUER, 1)).unwrap();
+    let ops = NewOp::renames(3);
+    let accepted: Vec<_> = ops.iter().map(|op| json!({"operation_id": op.operation_id.to_string()})).collect();
+    server.always(Fault::Answer(Reply::json(200, &json!({"accepted": accepted}))));
+    profile.enqueue(&ops).unwrap();
+    let daemon = Daemon::start(&stage);
+    eventually("the queue is empty", || profile.pending_count().unwrap() == 0);
+    daemon.wait_for_state(profile.id, "idle");
+    assert_eq!(server.stats().requests, 1);
+}
+
+#[test]
 fn a_new_address_ends_the_wait_for_the_old_one() {
     let server = Server::start(Version::Later).unwrap();
     let stage = Stage::new(Generation::Three);
