@@ -55,6 +55,7 @@
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
 //! | [`exit`], [`log`] | exit codes, events |
+//! | [`trust`] | whether another user could put something in the place of ours |
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
 //!
 //! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app and a reference server), `examples/demo.rs`

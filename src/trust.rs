@@ -1,23 +1,22 @@
 //! Whether another user of the machine could put something of his in the place of ours: every step of the way to a
 //! directory is looked at.
 //!
-//! What must always hold: it only looks; a link or a directory of somebody we do not trust is never stepped through.
+//! What must always hold: it only looks; a link of somebody we do not trust is never stepped through, nor a directory
+//! that he put where everybody may.
 //!
 //! Trusted are we, root, and whoever owns `/`: in a user namespace root is shown under another number there, and where
 //! it is not root he could replace everything anyway. A link of theirs is as good as a directory (`/var/run`).
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// As many as Linux follows in one path.
 const LINKS_MAX: usize = 40;
-/// Everybody may write.
+/// Everybody may write, and so put a step of the way there.
 const ALL_WRITE: u32 = 0o002;
-/// In such a directory everybody may make things, and nobody may take away what is another's.
-const STICKY: u32 = 0o1000;
 
 /// Why a way is not to be taken.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +59,7 @@ pub fn check_way(directory: &Path) -> Result<(), TrustError> {
     let absolute = std::path::absolute(directory).map_err(|source| failed(directory, source))?;
     let trusted = Trusted::here();
     let (mut here, mut ahead, mut links) = (PathBuf::from("/"), steps(&absolute), 0);
+    let mut everybodys = false;
     while let Some(step) = ahead.pop() {
         match Path::new(&step).components().next() {
             Some(Component::RootDir) => here = PathBuf::from("/"),
@@ -72,7 +72,7 @@ pub fn check_way(directory: &Path) -> Result<(), TrustError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(failed(&here, source)),
         };
-        if let Some(why) = judge(&found, &trusted) {
+        if let Some(why) = why_not(found.is_symlink(), found.uid(), everybodys, &trusted) {
             return Err(TrustError::Stranger { path: here, why });
         }
         if found.is_symlink() {
@@ -83,8 +83,15 @@ pub fn check_way(directory: &Path) -> Result<(), TrustError> {
             ahead.extend(steps(&fs::read_link(&here).map_err(|source| failed(&here, source))?));
             here.pop();
         }
+        everybodys = everybodys_own(&here)?;
     }
     Ok(())
+}
+
+/// Whether everybody may make things in `directory`.
+fn everybodys_own(directory: &Path) -> Result<bool, TrustError> {
+    let found = fs::symlink_metadata(directory).map_err(|source| failed(directory, source))?;
+    Ok(found.mode() & ALL_WRITE != 0)
 }
 
 fn failed(path: &Path, source: io::Error) -> TrustError {
@@ -96,22 +103,20 @@ fn steps(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|step| step.as_os_str().to_owned()).collect()
 }
 
-fn judge(found: &Metadata, trusted: &Trusted) -> Option<&'static str> {
-    why_not(found.is_symlink(), found.uid(), found.mode(), trusted)
-}
-
-/// Why a step is not to be taken, if it is not. A group may write: many systems give each user a group of his own.
-fn why_not(link: bool, owner: u32, mode: u32, trusted: &Trusted) -> Option<&'static str> {
-    if !trusted.0.contains(&owner) {
-        return Some(if link {
-            "it is a link that another user made; take it away, or choose another place"
-        } else {
-            "it belongs to another user; choose another place"
-        });
+/// Why a step is not to be taken, if it is not: a link leads where its owner likes, and in a directory that is
+/// `everybodys` (as `/tmp` is) anything may have been put there for us. Any other directory was opened to its owner by
+/// whoever runs the machine, and what is at its end is looked at by who uses it.
+fn why_not(link: bool, owner: u32, everybodys: bool, trusted: &Trusted) -> Option<&'static str> {
+    if trusted.0.contains(&owner) {
+        return None;
     }
-    // A link's own mode says nothing.
-    (!link && mode & ALL_WRITE != 0 && mode & STICKY == 0)
-        .then_some("everybody may write to it; take that away with chmod o-w, or choose another place")
+    match (link, everybodys) {
+        (true, _) => Some("it is a link that another user made; take it away, or choose another place"),
+        (false, true) => {
+            Some("it belongs to another user, and everybody may make things where it is; choose another place")
+        }
+        (false, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -121,44 +126,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_steps_of_ours_and_of_the_administrators_are_taken() {
+    fn a_link_is_its_owners_and_where_everybody_writes_so_is_a_directory() {
         let trusted = Trusted([1000, 0, 65534]);
-        for (link, owner, mode, taken) in [
-            (false, 1000, 0o700, true),
-            (false, 1000, 0o775, true),
-            (false, 0, 0o755, true),
-            (false, 65534, 0o755, true),
-            (false, 0, 0o1777, true),
-            (true, 0, 0o777, true),
-            (true, 1000, 0o777, true),
-            (false, 1001, 0o700, false),
-            (false, 1001, 0o1777, false),
-            (true, 1001, 0o777, false),
-            (false, 1000, 0o777, false),
-            (false, 0, 0o757, false),
-        ] {
-            assert_eq!(why_not(link, owner, mode, &trusted).is_none(), taken, "{link} {owner} {mode:o}");
+        for owner in [1000, 0, 65534] {
+            for (link, everybodys) in [(false, false), (false, true), (true, false), (true, true)] {
+                assert_eq!(why_not(link, owner, everybodys, &trusted), None);
+            }
+        }
+        for (link, everybodys, taken) in
+            [(true, false, false), (true, true, false), (false, true, false), (false, false, true)]
+        {
+            assert_eq!(why_not(link, 1001, everybodys, &trusted).is_none(), taken, "{link} {everybodys}");
         }
     }
 
     #[test]
-    fn links_of_ours_are_followed_and_what_is_behind_them_is_looked_at() {
+    fn links_of_ours_are_followed_and_not_for_ever() {
         let dir = tempfile::tempdir().unwrap();
-        let (real, open) = (dir.path().join("real"), dir.path().join("open"));
+        let real = dir.path().join("real");
         fs::create_dir_all(real.join("below")).unwrap();
-        fs::create_dir(&open).unwrap();
-        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         symlink("real/./below/../below", dir.path().join("good")).unwrap();
-        symlink(&open, dir.path().join("bad")).unwrap();
         symlink("round", dir.path().join("round")).unwrap();
         for good in ["good", "good/not/there", "real/below", "good/../../good"] {
             check_way(&dir.path().join(good)).unwrap_or_else(|error| panic!("{good}: {error}"));
         }
-        for bad in ["open", "open/not/there", "bad", "bad/x", "round/x"] {
-            let error = check_way(&dir.path().join(bad)).unwrap_err();
-            assert!(matches!(error, TrustError::Stranger { .. }), "{bad}: {error}");
+        let error = check_way(&dir.path().join("round/x")).unwrap_err();
+        assert!(matches!(error, TrustError::Stranger { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_everybody_may_put_somewhere_is_known_from_the_directory_it_is_in() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, everybodys) in [(0o777, true), (0o1777, true), (0o775, false), (0o700, false)] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(everybodys_own(dir.path()).unwrap(), everybodys, "{mode:o}");
         }
-        let error = check_way(&dir.path().join("bad/x")).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("{}: everybody may write", open.display())), "{error}");
     }
 }

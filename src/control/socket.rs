@@ -19,8 +19,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::exit::Exit;
 use crate::trust::{self, TrustError};
 
-/// Others may write. With that, they could put their own socket in the place of ours.
+/// Others may write. With that, they could put their own socket in the place of ours, unless it is [`STICKY`].
 const OTHERS_WRITE: u32 = 0o022;
+/// Nobody may take away what is another's, as in `/tmp`.
+const STICKY: u32 = 0o1000;
 /// A turn takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks whether it is our turn.
@@ -39,7 +41,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
     check_way(path, directory)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     check_way(path, directory)?;
-    if fs::metadata(directory).map_err(failed)?.mode() & OTHERS_WRITE != 0 {
+    let mode = fs::metadata(directory).map_err(failed)?.mode();
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
         let what = "other users may write to its directory; take that away with chmod go-w, or set another \
                     `control.socket`";
         return Err(refuse(what, Exit::NotPermitted));
@@ -139,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_others_may_write_to_is_refused_and_a_sticky_one_too() {
+    fn a_directory_others_may_write_to_is_refused_unless_it_is_sticky() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.sock");
-        for (bits, usable) in [(0o770, false), (0o702, false), (0o1777, false), (0o755, true)] {
+        for (bits, usable) in [(0o770, false), (0o702, false), (0o1777, true), (0o755, true)] {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(bits)).unwrap();
             match bind(&path) {
-                Ok(_) => assert!(usable, "{bits:o}"),
+                Ok(_) => assert!(usable && fs::remove_file(&path).is_ok(), "{bits:o}"),
                 Err((message, exit)) => {
                     assert!(!usable && exit == Exit::NotPermitted, "{bits:o}: {message}");
                     assert!(!path.exists(), "{bits:o}");
