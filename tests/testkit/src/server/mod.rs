@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use socket2::{Domain, Socket, Type};
 
 use crate::Result;
 use crate::sync::Shared;
@@ -112,6 +113,7 @@ impl Builder {
             ca_pem: authority.map(|authority| authority.pem().to_owned()),
             tls,
             acceptor: Mutex::new(None),
+            kept: Mutex::new(None),
         };
         server.accept_from(listener);
         Ok(server)
@@ -126,6 +128,8 @@ pub struct Server {
     ca_pem: Option<String>,
     tls: Option<Arc<ServerConfig>>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
+    /// Has the port while the server is down: else another server, or a client's end of a connection, gets it.
+    kept: Mutex<Option<Socket>>,
 }
 
 impl Server {
@@ -242,11 +246,13 @@ impl Server {
         // The acceptor looks at `down` after each connection; this one is for that.
         drop(TcpStream::connect(self.address));
         let _ = acceptor.join();
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = keep(self.address).ok();
     }
 
     /// Listens again, on the same port, after [`Self::go_down`].
     pub fn come_back(&self) -> Result<()> {
         let listener = TcpListener::bind(self.address)?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.state.change(|state| state.down = false);
         self.accept_from(listener);
         Ok(())
@@ -263,6 +269,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.go_down();
     }
+}
+
+/// Has the address without listening on it: who connects is refused.
+fn keep(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As the listener that comes back has it, so that the two can share the address.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, state: &Arc<Shared<State>>) {

@@ -276,6 +276,19 @@ fn a_server_goes_down_with_its_connections_and_comes_back_with_its_rows() {
 }
 
 #[test]
+fn a_server_that_is_down_keeps_its_port_from_everybody_else() {
+    let server = start();
+    server.go_down();
+    let refused = TcpStream::connect(server.address()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let taken = stranger.bind(&server.address().into()).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    server.come_back().unwrap();
+    assert_eq!(push(&server, &batch([1])).unwrap().status, 200);
+}
+
+#[test]
 fn a_server_that_holds_somebody_can_be_dropped() {
     let server = start();
     server.always(Fault::Silence);
