@@ -162,3 +162,18 @@ fn a_token_that_names_nobody_is_used_without_a_guard() {
     let run = case.stage.once("0").ended_with(75);
     assert_eq!(run.kind(), "unauthorized", "it was sent, and this server knows no such token");
 }
+
+#[test]
+fn ops_of_an_account_that_was_pasted_over_and_back_unseen_go_where_a_fresh_token_would_send_them() {
+    let case = Case::new(Generation::Three);
+    let mut ops = case.enqueue(2);
+    case.seen_offline();
+    case.profile.paste_token(&token::for_user("bob")).unwrap();
+    // Bob's in truth; but all that is left of him is a token of Alice's that is newer than her row, as after a refresh,
+    // and a refresh must hold nothing back.
+    ops.extend(case.enqueue(3));
+    case.profile.paste_token(&token::for_user("alice")).unwrap();
+    case.stage.once("10s").ended_with(0);
+    assert_stored(&case.server, "alice", &ops);
+    assert_eq!(case.profile.pending_count().unwrap(), 0, "and nothing is lost");
+}

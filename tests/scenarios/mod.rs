@@ -1,6 +1,7 @@
 //! The scenarios, one file for each subject.
 
 mod accounts;
+mod accounts_daemon;
 mod bad_input;
 mod conflicts;
 mod daemon_commands;
