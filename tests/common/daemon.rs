@@ -159,6 +159,11 @@ impl Daemon {
         status.unwrap()
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM, and its end.
     #[track_caller]
     pub(crate) fn stop(&mut self) {

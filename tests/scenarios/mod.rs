@@ -1,5 +1,6 @@
 //! The scenarios, one file for each subject.
 
+mod account_orders;
 mod accounts;
 mod accounts_daemon;
 mod bad_input;
