@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::Result;
 use crate::sync::Shared;
@@ -115,7 +115,7 @@ impl Builder {
             acceptor: Mutex::new(None),
             kept: Mutex::new(None),
         };
-        server.accept_from(listener);
+        server.accept_from(listener)?;
         Ok(server)
     }
 }
@@ -127,7 +127,7 @@ pub struct Server {
     prefix: String,
     ca_pem: Option<String>,
     tls: Option<Arc<ServerConfig>>,
-    acceptor: Mutex<Option<JoinHandle<()>>>,
+    acceptor: Mutex<Option<(TcpListener, JoinHandle<()>)>>,
     /// Has the port while the server is down: else another server, or a client's end of a connection, gets it.
     kept: Mutex<Option<Socket>>,
 }
@@ -236,14 +236,17 @@ impl Server {
     /// Stops listening and cuts every connection. What was stored stays.
     pub fn go_down(&self) {
         let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(acceptor) = acceptor else { return };
+        let Some((listener, acceptor)) = acceptor else { return };
         self.state.change(|state| {
             state.down = true;
             for socket in state.sockets.values() {
                 let _ = socket.shutdown(Shutdown::Both);
             }
         });
-        // The acceptor looks at `down` after each connection; this one is for that.
+        // Not by closing it: a program that is being started beside us has a copy of it until its `exec`, and the port
+        // would be listened on for as long.
+        let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+        // The acceptor looks at `down` after each connection; this one is for that, where it does not wake it.
         drop(TcpStream::connect(self.address));
         let _ = acceptor.join();
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = keep(self.address).ok();
@@ -254,14 +257,15 @@ impl Server {
         let listener = TcpListener::bind(self.address)?;
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.state.change(|state| state.down = false);
-        self.accept_from(listener);
-        Ok(())
+        self.accept_from(listener)
     }
 
-    fn accept_from(&self, listener: TcpListener) {
+    fn accept_from(&self, listener: TcpListener) -> Result<()> {
         let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
+        let ours = listener.try_clone()?;
         let acceptor = thread::spawn(move || accept(&listener, tls.as_ref(), &state));
-        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = Some(acceptor);
+        *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = Some((ours, acceptor));
+        Ok(())
     }
 }
 

@@ -278,6 +278,8 @@ fn a_server_goes_down_with_its_connections_and_comes_back_with_its_rows() {
 #[test]
 fn a_server_that_is_down_keeps_its_port_from_everybody_else() {
     let server = start();
+    // As a program has it that is just being started.
+    let _copy = server.acceptor.lock().unwrap().as_ref().unwrap().0.try_clone().unwrap();
     server.go_down();
     let refused = TcpStream::connect(server.address()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
