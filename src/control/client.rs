@@ -1,6 +1,6 @@
 //! The command line's side of the control socket. Blocking: a command has nothing else to do.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::trust;
+use crate::trust::{self, TrustError};
 
 /// The longest answer that is read: a list of a few thousand ops fits.
 const ANSWER_MAX: u64 = 64 << 20;
@@ -75,5 +75,13 @@ pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
 
 /// Whoever made the socket answers what he likes: that all is delivered, or paused. Root may ask anybody.
 fn is_strangers(path: &Path) -> bool {
-    !rustix::process::geteuid().is_root() && fs::metadata(path).is_ok_and(|found| !trust::is_trusted(found.uid()))
+    if rustix::process::geteuid().is_root() {
+        return false;
+    }
+    let theirs = |found: io::Result<Metadata>| found.is_ok_and(|found| !trust::is_trusted(found.uid()));
+    let way = path.parent().map(trust::check_way);
+    // The link as well as what is behind it: what is looked at is what is connected to.
+    matches!(way, Some(Err(TrustError::Stranger { .. })))
+        || theirs(fs::symlink_metadata(path))
+        || theirs(fs::metadata(path))
 }

@@ -1,8 +1,8 @@
 //! Making the control socket, and telling a live one from one that a crash left.
 //!
 //! What must always hold: a live socket is never unlinked, nor anything that is no socket of ours; between looking and
-//! binding nobody else does the same (a lock on the directory); nobody else can change where the path leads; and the
-//! socket is never open to others, not for a moment: a socket gets its mode from the umask as it is bound, and
+//! binding nobody else does the same (a lock on the directory); nobody else could have put something of his on the way
+//! there, or can replace what is in the last directory; and the socket is never open to others, not for a moment: a socket gets its mode from the umask as it is bound, and
 //! [`crate::daemon::run`] has set that to 077, so there is nothing to win between `bind` and `chmod`. What `chmod` takes
 //! away is the owner's x, which means nothing.
 
@@ -41,7 +41,12 @@ pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
     check_way(path, directory)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     check_way(path, directory)?;
-    let mode = fs::metadata(directory).map_err(failed)?.mode();
+    let found = fs::metadata(directory).map_err(failed)?;
+    // Its owner may replace what is in it, whatever its mode.
+    if !trust::is_trusted(found.uid()) {
+        return Err(refuse("its directory belongs to another user", Exit::NotPermitted));
+    }
+    let mode = found.mode();
     if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
         let what = "other users may write to its directory; take that away with chmod go-w, or set another \
                     `control.socket`";

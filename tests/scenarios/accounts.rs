@@ -161,6 +161,14 @@ fn a_token_that_names_nobody_is_used_without_a_guard() {
     case.profile.insert_raw(&RawOp::new(&NewOp::rename(1).created_at(5), 1)).unwrap();
     let run = case.stage.once("0").ended_with(75);
     assert_eq!(run.kind(), "unauthorized", "it was sent, and this server knows no such token");
+    let guarded = || case.stage.run(&["--json", "status"]).ended_with(69).profile(case.profile.id)["guarded"].clone();
+    assert_eq!(guarded(), json!(false));
+    let told = case.stage.run(&["status"]).ended_with(69).stdout;
+    assert!(told.contains("does not say whose it is"), "{told}");
+    case.profile.sign_out().unwrap();
+    assert_eq!(guarded(), json!(null));
+    case.profile.sign_in(&token::for_user("alice")).unwrap();
+    assert_eq!(guarded(), json!(true));
 }
 
 #[test]

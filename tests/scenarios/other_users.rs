@@ -271,6 +271,10 @@ fn a_socket_is_not_made_where_a_stranger_could_put_his_in_its_place() {
         trap.socket_refused(owner, &shared.join("link.sock"), "no socket is in its place");
         set_mode(&own, 0o777);
         trap.socket_refused(owner, &own.join("agent.sock"), "other users may write");
+        // Its owner may take away what is ours, sticky or not.
+        set_mode(&own, 0o1777);
+        lchown(&own, Some(STRANGER), Some(STRANGER)).unwrap();
+        trap.socket_refused(owner, &own.join("agent.sock"), "belongs to another user");
         // Nobody listened to has been spoken to.
         for listener in &squatted {
             listener.set_nonblocking(true).unwrap();

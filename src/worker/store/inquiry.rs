@@ -2,6 +2,7 @@
 
 use super::{Admission, Store};
 use crate::drain::action::{Counts, Snapshot, StoreError};
+use crate::drain::gate;
 use crate::drain::guard::Owner;
 use crate::op::OperationId;
 use crate::queue::{census, settle};
@@ -12,7 +13,7 @@ use crate::record::Discarded;
 pub struct Survey {
     /// What the gates go by.
     pub snapshot: Snapshot,
-    /// Where ops would go; `None` where a gate is shut.
+    /// Where ops would go; `None` without a queue, an address or a token.
     pub server: Option<String>,
     /// What waits.
     pub counts: Counts,
@@ -39,7 +40,8 @@ impl Store {
             Counts::default()
         };
         let server = self.session.as_ref().map(|session| session.url.clone());
-        let guarded = self.session.as_ref().map(|session| session.admit.signed_in.credential.account.is_some());
+        let open = self.session.as_ref().filter(|_| gate::shut(&snapshot).is_none());
+        let guarded = open.map(|session| session.admit.signed_in.credential.account.is_some());
         Ok(Survey { snapshot, server, counts, guarded })
     }
 
