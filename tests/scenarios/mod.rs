@@ -21,6 +21,7 @@ mod man_in_the_middle;
 mod memory;
 #[cfg(target_os = "linux")]
 mod other_users;
+mod promises;
 mod quarantine;
 mod secrets;
 mod sigkill;
