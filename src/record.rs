@@ -249,7 +249,11 @@ mod tests {
     #[test]
     fn a_ledger_counts_for_its_file_and_profile_only() {
         let mut record = Record::default();
-        let ledger = Ledger { account: None, spans: vec![crate::drain::guard::Span { up_to: 3, owner: None }] };
+        let ledger = Ledger {
+            account: None,
+            created_at: None,
+            spans: vec![crate::drain::guard::Span { up_to: 3, owner: None }],
+        };
         record.set_ledger("/d", "1.2.3", Some("uuid"), ledger.clone());
         assert_eq!(record.ledger("/d", "1.2.3", Some("uuid")), ledger);
         assert_eq!(record.ledger("/d", "1.2.3", None), ledger);

@@ -2,9 +2,9 @@
 //!
 //! What must always hold: a live socket is never unlinked, nor anything that is no socket of ours; between looking and
 //! binding nobody else does the same (a lock on the directory); nobody else could have put something of his on the way
-//! there, or can replace what is in the last directory; and the socket is never open to others, not for a moment: a socket gets its mode from the umask as it is bound, and
-//! [`crate::daemon::run`] has set that to 077, so there is nothing to win between `bind` and `chmod`. What `chmod` takes
-//! away is the owner's x, which means nothing.
+//! there, or can replace what is in the last directory; and the socket is never open to others, not for a moment: it gets
+//! its mode from the umask as it is bound, and [`crate::daemon::run`] has set that to 077, so there is nothing to win
+//! between `bind` and `chmod`. What `chmod` takes away is the owner's x, which means nothing.
 
 use std::fs::{self, DirBuilder};
 use std::io;

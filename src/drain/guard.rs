@@ -60,6 +60,9 @@ pub struct Span {
 pub struct Ledger {
     /// The account that was signed in last.
     pub account: Option<Account>,
+    /// When the credential row seen last was made, ms; `None` where nobody wrote it down yet.
+    #[serde(default)]
+    pub created_at: Option<i64>,
     /// Rising by `up_to`.
     pub spans: Vec<Span>,
 }
@@ -85,9 +88,9 @@ impl Ledger {
         }
     }
 
-    /// Whether the account is another one than was seen last: then [`Ledger::seen`] is due before anything is sent.
+    /// Whether the account or its credential row is another one than was seen last: then [`Ledger::seen`] is due before anything is sent.
     pub fn is_news(&self, credential: &Credential) -> bool {
-        credential.account.is_some() && self.account != credential.account
+        credential.account.is_some() && (self.account != credential.account || self.is_new_row(credential))
     }
 
     /// The ledger after these rows (`id`, `created_at`; in any order) were seen waiting under `credential`.
@@ -126,13 +129,20 @@ impl Ledger {
         // Spans whose rows are all gone say nothing any more.
         spans.retain(|span| lowest.is_some_and(|lowest| span.up_to >= lowest));
         merge(&mut spans);
-        Self { account: credential.account.clone(), spans }
+        Self { account: credential.account.clone(), created_at: Some(credential.created_at), spans }
+    }
+
+    /// Whether the credential row is another one than was seen last.
+    fn is_new_row(&self, credential: &Credential) -> bool {
+        self.created_at.is_some_and(|seen| seen != credential.created_at)
     }
 
     /// From when on a row not seen before is the present account's.
     fn since(&self, credential: &Credential) -> i64 {
         match &self.account {
             Some(last) if Some(last) != credential.account.as_ref() => credential.updated_at,
+            // Somebody signed in unseen, and who it was is not known from the token that is there now.
+            Some(_) if self.is_new_row(credential) => credential.updated_at,
             _ => credential.created_at,
         }
     }
@@ -205,6 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn who_signed_in_unseen_is_not_known_from_a_token_pasted_over_his() {
+        let alice = credential("alice", 10, 10);
+        let ledger = Ledger::default().seen(&alice, []);
+        // Bob signed in at 30 and queued; alice's token was pasted over his at 50.
+        let back = credential("alice", 30, 50);
+        assert!(ledger.is_news(&back));
+        assert_eq!(ledger.owner(&back, 1, 40), Owner::Unknown);
+        let ledger = ledger.seen(&back, [(1, 40)]);
+        assert_eq!(ledger.owner(&back, 1, 40), Owner::Unknown);
+        assert_eq!(ledger.owner(&back, 2, 50), Owner::Present);
+        // Alice herself, signed out and in again: her row and her token are of one age.
+        let again = credential("alice", 60, 60);
+        assert_eq!(ledger.owner(&again, 3, 61), Owner::Present);
+        // What an earlier build wrote down says nothing of the row.
+        let old = Ledger { created_at: None, ..Ledger::default().seen(&alice, []) };
+        assert!(!old.is_news(&back));
+    }
+
+    #[test]
     fn rows_older_than_the_first_credential_the_agent_sees_are_held() {
         let ledger = Ledger::default();
         assert_eq!(ledger.owner(&credential("bob", 50, 50), 1, 49), Owner::Unknown);
@@ -224,7 +253,7 @@ mod tests {
     fn an_emptied_queue_has_no_owner_and_the_account_stays_known() {
         let alice = credential("alice", 10, 10);
         let ledger = Ledger::default().seen(&alice, [(1, 20)]).seen(&alice, []);
-        assert_eq!(ledger, Ledger { account: Some(account("alice")), spans: vec![] });
+        assert_eq!(ledger, Ledger { account: Some(account("alice")), created_at: Some(10), spans: vec![] });
     }
 
     #[test]

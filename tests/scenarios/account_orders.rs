@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use order::{CHANGE, CRASH, DAEMON, Event, LOOKS, Order, Prefix, REFRESH};
+use order::{CHANGE, CRASH, DAEMON, Event, LOOK, LOOKS, Order, PASTE, Prefix, REFRESH};
 use play::{Tally, play};
 
 /// Orders played side by side for one table: most of the time of each is waiting.
@@ -87,6 +87,12 @@ fn in_every_order_of_three_events_around_a_daemon_no_op_changes_its_owner() {
 fn in_every_order_around_a_crash_in_mid_pass_no_op_changes_its_owner() {
     let orders = every(&[Prefix::Sent, Prefix::Waiting], &[LOOKS, LOOKS, CHANGE, CRASH, LOOKS, LOOKS]);
     table("accounts and a crash", orders);
+}
+
+#[test]
+fn in_every_order_before_a_token_is_pasted_over_what_nobody_saw_no_op_changes_its_owner() {
+    let orders = every(&[Prefix::Sent, Prefix::Waiting], &[LOOKS, LOOKS, CHANGE, PASTE, LOOK]);
+    table("accounts and a token pasted back", orders);
 }
 
 #[test]

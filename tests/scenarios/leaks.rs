@@ -65,7 +65,7 @@ impl Case {
         agent.args(["--log-level", "trace", "--log-format", format, "run"]);
         let mut daemon = Daemon::start_as(&mut agent, &self.stage.socket());
         for line in self.lines() {
-            let answer = daemon.client().ask(&line).unwrap_or_default();
+            let answer = daemon.ask(&line);
             assert_clean("the socket", answer.to_string().as_bytes());
         }
         for arguments in self.commands() {
@@ -93,6 +93,8 @@ impl Case {
     fn run(&self, arguments: &[&str], when: &str) {
         for json in [&["--log-level", "trace"][..], &["--log-level", "trace", "--json"]] {
             let run = Agent::start(command(self.stage.home()).args(json).args(arguments)).finish();
+            let said = !run.stdout.is_empty() || !run.stderr.is_empty();
+            assert!(said, "{arguments:?} {when} said nothing: {run:?}");
             assert_clean(&format!("stdout of {arguments:?} {when}"), run.stdout.as_bytes());
             assert_clean(&format!("stderr of {arguments:?} {when}"), run.stderr.as_bytes());
         }

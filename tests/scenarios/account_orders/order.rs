@@ -63,6 +63,10 @@ pub(super) const LOOKS: &[Event] = &[SignOut, SignIn(User::Alice), SignIn(User::
 /// With one.
 pub(super) const DAEMON: &[Event] =
     &[SignOut, SignIn(User::Alice), SignIn(User::Bob), Paste, PasteKilled, Enqueue, Start, Stop, Kill];
+/// Where one user's token is pasted over the other's.
+pub(super) const PASTE: &[Event] = &[Paste];
+/// The agent sees what came of it.
+pub(super) const LOOK: &[Event] = &[Look];
 /// Where the same user's token is refreshed.
 pub(super) const REFRESH: &[Event] = &[Fresh];
 /// In mid-pass.
@@ -105,12 +109,15 @@ pub(super) struct Order {
 
 /// How things stand between two events.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them goes with any other")]
 pub(super) struct Scene {
     pub(super) user: Option<User>,
     pub(super) running: bool,
     pub(super) up: bool,
     /// Who was signed in when the agent looked last and somebody was; `None`: either.
     last: Option<User>,
+    /// The credential row is another one than the agent saw last.
+    new_row: bool,
     /// Under whom ops were queued since then, under the credential row there is.
     unseen: Vec<User>,
     /// The agent was shown rows of a user who came and went between two looks, by pastes alone.
@@ -121,7 +128,7 @@ impl Scene {
     pub(super) fn after(prefix: Prefix) -> Self {
         let up = prefix != Prefix::DaemonWaiting;
         let (user, running) = (Some(User::Alice), prefix.daemon());
-        Self { user, running, up, last: Some(User::Alice), unseen: Vec::new(), masked: false }
+        Self { user, running, up, last: Some(User::Alice), new_row: false, unseen: Vec::new(), masked: false }
     }
 
     pub(super) fn allows(&self, event: Event) -> bool {
@@ -142,7 +149,7 @@ impl Scene {
     pub(super) fn take(&mut self, event: Event) {
         match event {
             SignOut => (self.user, self.unseen) = (None, Vec::new()),
-            SignIn(user) => self.user = Some(user),
+            SignIn(user) => (self.user, self.new_row) = (Some(user), true),
             Paste => self.user = self.user.map(User::other),
             PasteKilled => (self.user, self.last, self.running) = (self.user.map(User::other), None, false),
             Enqueue => self.unseen.extend(self.user),
@@ -158,7 +165,8 @@ impl Scene {
             // The row is as old as the account last seen, or older than what is queued under it: a refreshed token
             // looks just so.
             let maybe_last = self.last.is_none_or(|last| last == user);
-            self.masked |= maybe_last && self.unseen.iter().any(|owner| *owner != user);
+            self.masked |= !self.new_row && maybe_last && self.unseen.iter().any(|owner| *owner != user);
+            self.new_row = false;
             self.last = Some(user);
             self.unseen.clear();
         }
@@ -167,7 +175,7 @@ impl Scene {
 
     /// Whether the agent knows for sure that who is signed in was so when it looked last.
     pub(super) fn known(&self) -> bool {
-        self.last.is_some() && self.last == self.user
+        self.last.is_some() && self.last == self.user && !self.new_row
     }
 
     /// Whether it can come behind `before` and is no mere repetition.
