@@ -139,10 +139,12 @@ impl Ledger {
 
     /// From when on a row not seen before is the present account's.
     fn since(&self, credential: &Credential) -> i64 {
+        // A token is no older than its row: where it says so a clock was set back, and the later time holds more.
+        let changed = credential.updated_at.max(credential.created_at);
         match &self.account {
-            Some(last) if Some(last) != credential.account.as_ref() => credential.updated_at,
+            Some(last) if Some(last) != credential.account.as_ref() => changed,
             // Somebody signed in unseen, and who it was is not known from the token that is there now.
-            Some(_) if self.is_new_row(credential) => credential.updated_at,
+            Some(_) if self.is_new_row(credential) => changed,
             _ => credential.created_at,
         }
     }
@@ -228,6 +230,9 @@ mod tests {
         // Alice herself, signed out and in again: her row and her token are of one age.
         let again = credential("alice", 60, 60);
         assert_eq!(ledger.owner(&again, 3, 61), Owner::Present);
+        // A clock that was set back proves nothing: neither for her on another row, nor for somebody else.
+        assert_eq!(ledger.owner(&credential("alice", 1000, 500), 3, 700), Owner::Unknown);
+        assert_eq!(ledger.owner(&credential("bob", 1000, 500), 3, 700), Owner::Unknown);
         // What an earlier build wrote down says nothing of the row.
         let old = Ledger { created_at: None, ..Ledger::default().seen(&alice, []) };
         assert!(!old.is_news(&back));
