@@ -55,6 +55,7 @@
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
 //! | [`exit`], [`log`] | exit codes, events |
+//! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |
 //! | [`trust`] | whether another user could put something in the place of ours |
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
 //!
@@ -99,6 +100,7 @@ pub mod record;
 pub mod seal;
 pub mod state;
 pub mod status;
+pub mod surroundings;
 pub mod survey;
 pub mod token;
 pub mod trigger;

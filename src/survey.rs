@@ -13,7 +13,7 @@ use crate::drain::gate;
 use crate::op::{ErrorKind, Failure};
 use crate::record::{Keeper, Record};
 use crate::status::{ProfileStatus, State};
-use crate::worker::engine::wall_clock;
+use crate::surroundings::wall_clock;
 use crate::worker::store::{Store, Survey};
 
 /// Rows that `queue list` shows of one profile at the most.

@@ -192,8 +192,9 @@ impl Agent {
             served.entry(profile.id).or_insert_with(|| {
                 let predecessor = self.leaving.borrow_mut().remove(&profile.id);
                 let newcomer = Rc::new(Served::new(profile));
-                let directory = directory.to_owned();
-                let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), directory, Rc::clone(&self.registry));
+                let (hirer, directory, profile) = (Rc::clone(&engine), directory.to_owned(), newcomer.profile.clone());
+                let hire = move || hirer.worker(&directory, profile.clone());
+                let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), Rc::clone(&self.registry), hire);
                 let life = succeed(newcomer.profile.id, predecessor, life);
                 Tenant { served: newcomer, task: tokio::task::spawn_local(life) }
             });
@@ -419,7 +420,7 @@ impl Agent {
                 served.profile.clone(),
                 engine.config.server.url.clone(),
                 engine.keeper.clone(),
-                crate::worker::engine::wall_clock,
+                crate::surroundings::wall_clock,
             );
             let operation_id = operation_id.clone();
             match engine.database.call(move || store.discard(&operation_id)).await {

@@ -8,7 +8,7 @@
 
 pub mod agent;
 mod home;
-mod serve;
+pub mod serve;
 pub mod served;
 
 use std::rc::Rc;

@@ -5,7 +5,6 @@
 //! the files are closed.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ use crate::status::State;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 use crate::trigger::slot::Wake;
-use crate::worker::Worker;
-use crate::worker::engine::{Engine, wall_clock};
-use crate::worker::store::Store;
+use crate::worker::engine::Engine;
+use crate::worker::{Files, Worker};
 
 /// The files are closed after this long without a reason to look at them.
 const CLOSE_AFTER: Duration = Duration::from_secs(3);
@@ -38,17 +36,16 @@ const PEEK_EVERY: Duration = Duration::from_millis(250);
 const AFTER_A_BUG: Duration = Duration::from_secs(10);
 
 /// `app.db` as it was when the profiles were last listed; `None`: it has to be listed again.
-pub(super) type Known = Rc<RefCell<Option<Signature>>>;
+pub type Known = Rc<RefCell<Option<Signature>>>;
 
-/// Serves a profile until it is stopped.
-pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: PathBuf, registry: Known) {
-    let worker = engine.worker(&directory, served.profile.clone());
+/// Serves a profile until it is stopped, with what `hire` hires, again where that was lost to a bug of ours.
+pub async fn serve<F: Files>(served: Rc<Served>, engine: Rc<Engine>, registry: Known, hire: impl Fn() -> Worker<F>) {
     let mut life = Life {
         served,
         engine,
-        directory,
         registry,
-        worker,
+        worker: hire(),
+        hire,
         retry: false,
         closed: None,
         open: false,
@@ -64,12 +61,12 @@ pub(super) async fn serve(served: Rc<Served>, engine: Rc<Engine>, directory: Pat
     }
 }
 
-struct Life {
+struct Life<F, H> {
     served: Rc<Served>,
     engine: Rc<Engine>,
-    directory: PathBuf,
     registry: Known,
-    worker: Worker,
+    worker: Worker<F>,
+    hire: H,
     /// The last pass left something to do when the wait is over.
     retry: bool,
     /// What `stat` said when the files were closed.
@@ -95,7 +92,7 @@ enum Chore {
     Close,
 }
 
-impl Life {
+impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
     async fn step(&mut self) {
         let wait = self.worker.wait(&self.engine);
         let next_attempt = wait.filter(|_| self.retry).map(|wait| self.engine.now() + wait);
@@ -133,15 +130,14 @@ impl Life {
 
     async fn is_news(&mut self) -> bool {
         if !self.open {
-            let path = self.served.profile.path.as_deref();
-            return self.closed.as_ref() != Some(&Signature::of(&self.directory, path));
+            return self.closed.is_none() || self.closed != self.worker.files().map(Files::signature);
         }
-        self.worker.with_store(&self.engine, |store| store.is_news()).await.unwrap_or(true)
+        self.worker.with_store(&self.engine, |files| files.is_news()).await.unwrap_or(true)
     }
 
     async fn pass(&mut self) {
         if !self.worker.is_whole() {
-            self.worker = self.engine.worker(&self.directory, self.served.profile.clone());
+            self.worker = (self.hire)();
         }
         let url = self.worker.url().map(str::to_owned);
         if let Some(url) = &url
@@ -164,13 +160,14 @@ impl Life {
         self.last = Some(outcome.clone());
         self.served.finish(covered, outcome);
         if !self.worker.is_whole() {
-            tokio::time::sleep(AFTER_A_BUG).await;
+            self.engine.surroundings.sleep(AFTER_A_BUG).await;
         }
     }
 
     /// Another profile is trying whether the server is back.
     async fn wait_for_another(&self) {
         tokio::select! {
+                biased;
             () = self.engine.servers.noted() => {}
             () = self.stopping() => {}
         }
@@ -188,7 +185,7 @@ impl Life {
         }
         let now = self.engine.now();
         let mut standing = self.served.standing.borrow_mut();
-        standing.passed(outcome, wall_clock());
+        standing.passed(outcome, self.engine.surroundings.wall());
         standing.server = self.worker.url().map(str::to_owned).or(standing.server.take());
         if let Some(news) = standing.news(now) {
             let (profile, name) = (self.served.profile.id, &self.served.profile.name);
@@ -205,7 +202,7 @@ impl Life {
     }
 
     async fn look_for_way(&mut self) -> Option<(String, Token)> {
-        self.worker.with_store(&self.engine, Store::look_for_way).await.flatten()
+        self.worker.with_store(&self.engine, F::look_for_way).await.flatten()
     }
 
     /// A commit while the server is to be left alone: only a new token or address ends that.
@@ -214,7 +211,8 @@ impl Life {
         if now < self.next_peek {
             // Every commit rings; what it brought is looked at in a moment, with all the others.
             tokio::select! {
-                () = tokio::time::sleep(wait.min(self.next_peek.saturating_sub(now))) => {}
+                biased;
+                () = self.engine.surroundings.sleep(wait.min(self.next_peek.saturating_sub(now))) => {}
                 () = self.asked_or_stopped() => {}
             }
             return;
@@ -250,11 +248,12 @@ impl Life {
         let (limit, chore) = self.chore(wait);
         let over = async {
             match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
+                Some(limit) => self.engine.surroundings.sleep(limit).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
+                biased;
             () = self.served.rung() => {}
             () = over => match chore {
                 Chore::Nothing => {}
@@ -290,14 +289,17 @@ impl Life {
 
     async fn close(&mut self) {
         self.engine.servers.drop_idle();
-        let before = Signature::of(&self.directory, None);
-        if let Some(signature) = self.worker.with_store(&self.engine, Store::close).await.flatten() {
+        let before = self.worker.files().map(Files::registry);
+        if let Some(signature) = self.worker.with_store(&self.engine, F::close).await.flatten() {
             self.open = false;
             self.closed = Some(signature);
             // Our closing shows in `app.db` too, and is no reason to list the profiles again.
-            let after = Signature::of(&self.directory, None);
+            let after = self.worker.files().map(Files::registry);
             let mut known = self.registry.borrow_mut();
-            if known.as_ref() == Some(&before) && after.is_quiet_since(&before) {
+            if let Some((before, after)) = before.zip(after)
+                && known.as_ref() == Some(&before)
+                && after.is_quiet_since(&before)
+            {
                 *known = Some(after);
             }
         } else {

@@ -4,13 +4,15 @@
 //! [`Pass::next`] says what to do, [`Pass::on`] is told what came of it. Read in this order: [`action`] (what goes in
 //! and out), [`gate`], [`pass`] (the stream of batches), [`verdict`] (what an answer means), `reply` (what the pass does
 //! about it), `suspect` (who is to blame), `ending`, [`memory`] and [`backoff`] (what outlives a pass), [`guard`] (whose
-//! a row is).
+//! a row is), [`admission`] (which rows take part), [`clock`] (fresh stamps).
 //!
 //! What must always hold: an op is acknowledged only when the server named it; order on the wire is queue order but for
 //! ops released from quarantine, hold or suspicion; every pass ends.
 
 pub mod action;
+pub mod admission;
 pub mod backoff;
+pub mod clock;
 mod ending;
 pub mod gate;
 pub mod guard;

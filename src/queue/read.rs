@@ -11,23 +11,13 @@ use rusqlite::types::ValueRef;
 use super::Columns;
 use super::database::InDatabase;
 use crate::drain::action::{Pick, Plan, Refusal, Rows, StoreError};
+use crate::drain::admission::Admission;
 use crate::op::{Batch, Op, OperationId, Pair, STAMP_LIMIT};
 use crate::push::wire::{Envelope, Row, lint};
 
 /// The longest payload that is loaded at all, in bytes: four times what a server takes. Anything up to here is offered
 /// to the server, so that it is the server's word that refuses it; beyond it, memory is the limit.
 pub const PAYLOAD_MAX: i64 = 8 << 20;
-
-/// Whether a row takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It is waiting.
-    Waiting,
-    /// A server refused it.
-    Quarantined,
-    /// It is another account's, or nobody knows whose.
-    Held,
-}
 
 /// Who the ops are sent as, and which rows take part.
 pub struct Sender<'a> {

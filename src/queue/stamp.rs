@@ -14,7 +14,7 @@ use super::Database;
 use super::database::InDatabase;
 use super::mark::mark_one;
 use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
-use crate::drain::memory::FIRST_STEP;
+use crate::drain::clock::{self, WALL_LIMIT};
 use crate::op::STAMP_LIMIT;
 
 const LAMPORT_KEY: &str = "sync.lamport_local_max";
@@ -28,13 +28,10 @@ const ROWS_AT_A_TIME: usize = 64;
 /// Up to this distance between first and last id a block simply has a stamp for every id; counting rows would cost
 /// more than stamps, of which there are 2^31.
 const SPAN_UNCOUNTED: i64 = 65_536;
-/// A wall from here on (the year 287396) is nobody's clock, and counts as absent.
-const WALL_LIMIT: i64 = 1 << 53;
 
 /// The Lamport clock; 0 where it is absent or makes no sense.
 pub fn lamport(connection: &Connection) -> Result<i64, StoreError> {
-    let value = setting(connection, LAMPORT_KEY)?;
-    Ok(value.filter(|value| (1..STAMP_LIMIT).contains(value)).unwrap_or(0))
+    setting(connection, LAMPORT_KEY).map(clock::lamport)
 }
 
 /// Reserves a block for `reserve`'s rows and marks the first of them. `None` where the rows are gone.
@@ -122,37 +119,18 @@ fn reserve_stamps(connection: &Connection, reserve: &Reserve, room: i64, now: i6
         .prepare_cached("SELECT lamport_ts FROM sync_pending_op WHERE lamport_ts < ?1 ORDER BY lamport_ts DESC LIMIT 1")
         .and_then(|mut statement| statement.query_row([STAMP_LIMIT], |row| row.get(0)).optional())
         .on(connection)?;
-    let believed = if reserve.floor < STAMP_LIMIT { reserve.floor } else { 0 };
-    let local = lamport(connection)?.max(highest.unwrap_or(0));
-    let base = local.max(believed);
-    // A step is a guess; near the end of the stamps do without. And a maximum that leaves no room is no more to be
-    // believed than one beyond the end: no device has stored two thousand million ops.
-    let tops = [
-        base.saturating_add(reserve.step).saturating_add(room),
-        base.saturating_add(room),
-        local.saturating_add(reserve.step.max(FIRST_STEP)).saturating_add(room),
-    ];
-    let Some(top) = tops.into_iter().find(|top| *top < STAMP_LIMIT) else {
+    let top = clock::raise(lamport(connection)?, highest, reserve, room).map_err(|base| {
         let message =
             format!("no stamps are left below 2^31 (the highest in use is {base}); sign out and in as a new device");
-        return Err(StoreError { kind: StoreErrorKind::ClockExhausted, message });
-    };
+        StoreError { kind: StoreErrorKind::ClockExhausted, message }
+    })?;
     set(connection, LAMPORT_KEY, top, now)?;
     Ok(top)
 }
 
-/// As the app draws them: the wall never goes back, the logical counter rises within one wall. The keys may be behind
-/// the rows (a power cut takes back settings and rows alike, an import does not), so the higher of the two counts.
 fn reserve_pairs(connection: &Connection, in_rows: (i64, i64), room: i64, now: i64) -> Result<(i64, i64), StoreError> {
-    let wall = setting(connection, WALL_KEY)?.filter(|wall| (0..WALL_LIMIT).contains(wall));
-    let logical = setting(connection, LOGICAL_KEY)?.filter(|logical| (0..STAMP_LIMIT).contains(logical));
-    // A wall without its counter: nobody knows how far it got, so a fresh wall is due.
-    let in_keys = wall.map_or((0, 0), |wall| logical.map_or((wall + 1, -1), |logical| (wall, logical)));
-    let (last_wall, last_logical) = in_keys.max(in_rows);
-    let wall = now.max(last_wall);
-    let first = if wall == last_wall { last_logical + 1 } else { 0 };
-    let (wall, first) = if first + room < STAMP_LIMIT { (wall, first) } else { (wall + 1, 0) };
-    let top = first + room - 1;
+    let (wall, logical) = (setting(connection, WALL_KEY)?, setting(connection, LOGICAL_KEY)?);
+    let (wall, top) = clock::pairs(wall, logical, in_rows, room, now);
     set(connection, WALL_KEY, wall, now)?;
     set(connection, LOGICAL_KEY, top, now)?;
     Ok((top, wall))
@@ -170,14 +148,12 @@ pub(super) fn assign_within(database: &Database, block: &Block, budget: Duration
         loop {
             let ids = some_rows(connection, &left)?;
             for id in &ids {
-                stamp(connection, &left, *id)?;
-                left.last = id.saturating_sub(1);
-                left.top -= 1;
+                stamp(connection, &mut left, *id)?;
                 if began.elapsed() >= budget {
-                    return Ok((left.last >= left.from).then_some(left));
+                    return Ok(left.is_left().then_some(left));
                 }
             }
-            if ids.len() < ROWS_AT_A_TIME || left.last < left.from {
+            if ids.len() < ROWS_AT_A_TIME || !left.is_left() {
                 return Ok(None);
             }
         }
@@ -198,14 +174,15 @@ fn some_rows(connection: &Connection, block: &Block) -> Result<Vec<i64>, StoreEr
     statement.query_map((block.from, block.last, limit), |row| row.get(0)).and_then(Iterator::collect).on(connection)
 }
 
-fn stamp(connection: &Connection, block: &Block, id: i64) -> Result<(), StoreError> {
+fn stamp(connection: &Connection, block: &mut Block, id: i64) -> Result<(), StoreError> {
+    let fresh = block.give(id);
     match block.clock {
         Clock::Lamport => connection
             .prepare_cached("UPDATE sync_pending_op SET lamport_ts = ?1 WHERE id = ?2")
-            .and_then(|mut statement| statement.execute((block.top, id))),
+            .and_then(|mut statement| statement.execute((fresh, id))),
         Clock::Hybrid => connection
             .prepare_cached("UPDATE sync_pending_op SET hlc_wall = ?1, hlc_logical = ?2 WHERE id = ?3")
-            .and_then(|mut statement| statement.execute((block.wall, block.top, id))),
+            .and_then(|mut statement| statement.execute((block.wall, fresh, id))),
     }
     .on(connection)?;
     Ok(())

@@ -1,10 +1,12 @@
 //! What every command that drains is made of, from the configuration.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Worker;
+use super::connections::Connections;
 use super::servers::Servers;
 use super::store::Store;
 use super::thread::DatabaseThread;
@@ -17,6 +19,7 @@ use crate::exit::Exit;
 use crate::push::{Proxies, Settings};
 use crate::record::Keeper;
 use crate::state::StateFile;
+use crate::surroundings::{Surroundings, System, wall_clock};
 
 /// An idle connection is dropped after this: proxies drop theirs after 60 to 90 s, and ours should go first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -33,8 +36,8 @@ pub struct Engine {
     pub servers: Servers,
     /// `retry.initial` and `retry.max`.
     pub waits: Waits,
-    /// Where monotonic time is counted from.
-    pub began: Instant,
+    /// Clocks, waiting, randomness.
+    pub surroundings: Rc<dyn Surroundings>,
 }
 
 impl Engine {
@@ -71,8 +74,9 @@ impl Engine {
             require_tls: config.server.require_tls,
         };
         let waits = Waits { initial: config.retry.initial, max: config.retry.max };
-        let servers = Servers::new(settings, waits, Arc::clone(&keeper));
-        Ok(Self { config: config.clone(), keeper, database, servers, waits, began: Instant::now() })
+        let servers = Servers::new(Rc::new(Connections::new(settings)), waits, Arc::clone(&keeper));
+        let surroundings = Rc::new(System::default());
+        Ok(Self { config: config.clone(), keeper, database, servers, waits, surroundings })
     }
 
     /// What drains `profile` in the app's `directory`.
@@ -98,12 +102,6 @@ impl Engine {
 
     /// Monotonic time.
     pub fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.surroundings.now()
     }
-}
-
-/// Milliseconds since the epoch.
-pub fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

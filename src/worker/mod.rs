@@ -3,9 +3,10 @@
 //! What must always hold: no `SQLite` call and no file of ours is touched on the reactor's thread; the database and the
 //! wire are used side by side, one thing on each; nothing is decided here.
 //!
-//! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`servers`] (connections), [`engine`]
-//! (all of them), then [`Worker::drain`].
+//! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`connections`], [`servers`] (what
+//! is known about each), [`engine`] (all of them), then [`Worker::drain`].
 
+pub mod connections;
 pub mod engine;
 pub mod servers;
 pub mod store;
@@ -29,6 +30,9 @@ use crate::drain::memory::{Memory, Uplink};
 use crate::drain::{Pass, Rules};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
 use crate::push::wire::Envelope;
+use crate::surroundings::Surroundings;
+use crate::token::Token;
+use crate::trigger::signature::Signature;
 
 /// What the database thread does for a pass. [`Store`], and in tests one that stops at a chosen write.
 pub trait Perform: Send + 'static {
@@ -38,14 +42,18 @@ pub trait Perform: Send + 'static {
     fn way(&self) -> Option<Way>;
 }
 
-impl Perform for Store {
-    fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
-        Store::perform(self, request)
-    }
-
-    fn way(&self) -> Option<Way> {
-        Store::way(self)
-    }
+/// What is done with a profile's files between passes. [`Store`], and in simulations files that are made up.
+pub trait Files: Perform {
+    /// Whether somebody else committed since the last pass looked. Blocks.
+    fn is_news(&self) -> bool;
+    /// Closes what is open, unless somebody committed meanwhile; the files as they are then. Blocks.
+    fn close(&mut self) -> Option<Signature>;
+    /// Where ops would go now, and under which token. Blocks.
+    fn look_for_way(&mut self) -> Option<(String, Token)>;
+    /// What `stat` says of the files.
+    fn signature(&self) -> Signature;
+    /// What `stat` says of the app's own file alone.
+    fn registry(&self) -> Signature;
 }
 
 /// What drains one profile, pass after pass.
@@ -77,19 +85,21 @@ impl<P: Perform> Worker<P> {
 
     /// One pass, from the gates to the outcome. `stop` turning true ends it after what is on the wire.
     pub async fn drain(&mut self, engine: &Engine, mut stop: watch::Receiver<bool>) -> Outcome {
-        let Engine { database, servers, began, .. } = engine;
+        let Engine { database, servers, surroundings, .. } = engine;
         let uplink = Uplink::new(self.rules.batch_bytes);
         let mut pass = Pass::new(self.rules, self.memory.clone(), uplink);
         let mut lanes = Lanes { store: self.store.take(), storing: None, sending: None, way: None };
         let outcome = loop {
-            if let Some(action) = pass.next(began.elapsed()) {
+            if let Some(action) = pass.next(surroundings.now()) {
                 if let Some(outcome) = lanes.perform(action, database, servers) {
                     break outcome;
                 }
                 continue;
             }
-            let tick = pass.deadline().map(|at| at.saturating_sub(began.elapsed()));
+            let tick = pass.deadline().map(|at| at.saturating_sub(surroundings.now()));
+            // In a fixed order, as everything that a seed is to bring back; each of them comes once.
             let event = tokio::select! {
+                biased;
                 stored = lane(&mut lanes.storing) => match lanes.stored(stored) {
                     Some(result) => Event::Stored(result),
                     None => break lost(),
@@ -98,7 +108,7 @@ impl<P: Perform> Worker<P> {
                     lanes.sending = None;
                     Event::Replied(reply)
                 }
-                () = sleep(tick) => Event::Tick,
+                () = sleep(tick, surroundings.as_ref()) => Event::Tick,
                 () = stopping(&mut stop) => Event::Stop,
             };
             if matches!(event, Event::Stored(Ok(Answer::Begun(_))))
@@ -106,7 +116,7 @@ impl<P: Perform> Worker<P> {
             {
                 pass.adopt(servers.uplink(&way.url, self.rules.batch_bytes));
             }
-            pass.on(event, began.elapsed());
+            pass.on(event, surroundings.now());
         };
         let (memory, uplink) = pass.into_memory();
         self.url = lanes.way.map(|way| way.url);
@@ -129,11 +139,11 @@ impl<P: Perform> Worker<P> {
             // Nothing was sent, so nothing is known of the server: another profile's wait for it goes on.
             (Next::WhenWoken | Next::Now, Some(_)) if outcome.sent == 0 => self.back_off = BackOff::default(),
             (Next::LocalBackOff | Next::NewToken, _) | (_, None) => {
-                self.back_off.note(next, engine.waits, now, fastrand::u64(..));
+                self.back_off.note(next, engine.waits, now, engine.surroundings.random());
             }
             (next, Some(url)) => {
                 self.back_off = BackOff::default();
-                engine.servers.note(url, next, now);
+                engine.servers.note(url, next, now, engine.surroundings.random());
             }
         }
     }
@@ -168,6 +178,11 @@ impl<P: Perform> Worker<P> {
             .await?;
         self.store = Some(store);
         Some(done)
+    }
+
+    /// The profile's files, between passes.
+    pub fn files(&self) -> Option<&P> {
+        self.store.as_ref()
     }
 
     /// Whether there is still something to drain with: `false` after a bug of ours took the store.
@@ -235,9 +250,9 @@ async fn lane<T>(lane: &mut Lane<T>) -> T {
     }
 }
 
-async fn sleep(time: Option<Duration>) {
+async fn sleep(time: Option<Duration>, surroundings: &dyn Surroundings) {
     match time {
-        Some(time) => tokio::time::sleep(time).await,
+        Some(time) => surroundings.sleep(time).await,
         None => pending().await,
     }
 }

@@ -1,7 +1,7 @@
-//! Connections to servers, and what is known about each: back-off and the body size that works. Shared by all profiles.
+//! Servers, and what is known about each: back-off and the body size that works. Shared by all profiles.
 //!
-//! What must always hold: a connection serves one request at a time and is kept for the next; what is known about a
-//! server belongs to its address.
+//! What must always hold: what is known about a server belongs to its address; where a server failed last, one profile
+//! tries for all.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,75 +12,39 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::connections::{Exchange, Wire};
 use crate::drain::backoff::{BackOff, Waits};
 use crate::drain::memory::Uplink;
-use crate::op::{FailedKind, Next, Reply};
-use crate::push::{Client, Settings, Target};
+use crate::op::Next;
 use crate::record::Keeper;
-use crate::seal;
 use crate::token::Token;
-
-/// Idle connections kept for one server: profiles rarely drain at the same moment.
-const IDLE_MAX: usize = 2;
 
 /// Every server in use.
 pub struct Servers {
-    settings: Settings,
+    wire: Rc<dyn Wire>,
     waits: Waits,
     keeper: Arc<Keeper>,
-    known: Rc<RefCell<HashMap<String, Known>>>,
+    known: RefCell<HashMap<String, Known>>,
     noted: Notify,
 }
 
 #[derive(Default)]
 struct Known {
-    idle: Vec<Client>,
     uplink: Option<Uplink>,
     back_off: BackOff,
     /// A profile is trying whether the server is back.
     probing: bool,
-    warned: bool,
 }
 
 impl Servers {
-    /// None yet.
-    pub fn new(settings: Settings, waits: Waits, keeper: Arc<Keeper>) -> Self {
-        Self { settings, waits, keeper, known: Rc::default(), noted: Notify::new() }
+    /// None yet; they are reached over `wire`.
+    pub fn new(wire: Rc<dyn Wire>, waits: Waits, keeper: Arc<Keeper>) -> Self {
+        Self { wire, waits, keeper, known: RefCell::default(), noted: Notify::new() }
     }
 
     /// Sends `body` to the server at `url`.
-    pub fn push(&self, url: &str, token: Token, body: Bytes) -> impl Future<Output = Reply> + 'static {
-        let client = self.client(url);
-        let (known, url) = (Rc::clone(&self.known), url.to_owned());
-        async move {
-            let mut client = match client {
-                Ok(client) => client,
-                Err(words) => return Reply::Failed { kind: FailedKind::Refused, words },
-            };
-            seal::panic_if_asked("reactor", &token, &body);
-            let reply = client.push(&token, body).await;
-            let mut known = known.borrow_mut();
-            let idle = &mut known.entry(url).or_default().idle;
-            if idle.len() < IDLE_MAX {
-                idle.push(client);
-            }
-            reply
-        }
-    }
-
-    fn client(&self, url: &str) -> Result<Client, String> {
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(url.to_owned()).or_default();
-        if let Some(client) = known.idle.pop() {
-            return Ok(client);
-        }
-        let client = Client::new(Target::parse(url)?, self.settings.clone())?;
-        if !std::mem::replace(&mut known.warned, true)
-            && let Some(warning) = client.plain_warning()
-        {
-            tracing::warn!("{warning}");
-        }
-        Ok(client)
+    pub fn push(&self, url: &str, token: Token, body: Bytes) -> Exchange {
+        self.wire.push(url, token, body)
     }
 
     /// The body size that works for `url`; `most` where nothing is known.
@@ -101,9 +65,8 @@ impl Servers {
         (bytes != written.unwrap_or(most)).then_some(bytes)
     }
 
-    /// Takes note of how a pass over `url` ended.
-    pub fn note(&self, url: &str, next: Next, now: Duration) {
-        let random = fastrand::u64(..);
+    /// Takes note of how a pass over `url` ended; `random` decides the jitter.
+    pub fn note(&self, url: &str, next: Next, now: Duration, random: u64) {
         let mut known = self.known.borrow_mut();
         let known = known.entry(url.to_owned()).or_default();
         known.back_off.note(next, self.waits, now, random);
@@ -145,8 +108,6 @@ impl Servers {
 
     /// Connections that were idle for too long, or that the server closed, are closed here too.
     pub fn drop_idle(&self) {
-        for known in self.known.borrow_mut().values_mut() {
-            known.idle.iter_mut().for_each(Client::drop_idle);
-        }
+        self.wire.drop_idle();
     }
 }

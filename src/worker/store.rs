@@ -8,21 +8,23 @@ mod quarantine;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::Connection;
 
+use super::{Files, Perform};
 use crate::app::account::{SignedIn, is_local, signed_in};
 use crate::app::registry::{self, Canonical, Profile};
 use crate::drain::action::{Ack, Answer, Counts, Plan, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
-use crate::drain::guard::{Ledger, Owner, Sight};
+use crate::drain::admission::Admit;
+use crate::drain::guard::{Owner, Sight};
 use crate::op::OperationId;
 use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
-use crate::queue::read::{Admission, Sender};
+use crate::queue::read::Sender;
 use crate::queue::{census, mark, read, settle, stamp};
 use crate::record::Keeper;
 use crate::seal;
@@ -72,30 +74,6 @@ struct Session {
     newest: i64,
 }
 
-/// Which rows take part.
-#[derive(Debug)]
-struct Admit {
-    signed_in: SignedIn,
-    ledger: Ledger,
-    /// With the row it was found in: an id that is no text is found no other way.
-    quarantined: HashMap<OperationId, i64>,
-    released: HashSet<OperationId>,
-}
-
-impl Admit {
-    fn admission(&self, id: i64, operation_id: &OperationId, created_at: i64) -> Admission {
-        let owner = self.ledger.owner(&self.signed_in.credential, id, created_at);
-        // First of all whose it is: a quarantined op's daily try is not to travel under another account's token either.
-        if owner != Owner::Present && !self.released.contains(operation_id) {
-            Admission::Held
-        } else if self.quarantined.contains_key(operation_id) {
-            Admission::Quarantined
-        } else {
-            Admission::Waiting
-        }
-    }
-}
-
 impl Store {
     /// For `profile` in the app's `directory`. Nothing is opened yet.
     pub fn new(
@@ -107,62 +85,10 @@ impl Store {
     ) -> Self {
         Self { directory, profile, url, keeper, clock, app: None, data: None, session: None, versions: None }
     }
+}
 
-    /// Whether somebody else committed to either file since the last pass looked at it, or nothing is open that could
-    /// tell. Own commits do not count (contract, section 5).
-    pub fn is_news(&self) -> bool {
-        let Some((app, data, versions)) = self.app.as_ref().zip(self.data.as_ref()).zip(self.versions).map(flat) else {
-            return true;
-        };
-        app.check().is_err()
-            || data.check().is_err()
-            || app.version().ok() != Some(versions.0)
-            || data.version().ok() != Some(versions.1)
-    }
-
-    /// Closes both files, unless somebody committed meanwhile. The signature of the files as nobody's commit is missed
-    /// in them: an event that finds them so is our own closing's.
-    pub fn close(&mut self) -> Option<Signature> {
-        let before = self.signature();
-        if before.is_fresh(SystemTime::now()) || self.is_news() {
-            return None;
-        }
-        self.session = None;
-        self.versions = None;
-        self.data = None;
-        self.app = None;
-        let after = self.signature();
-        // A log that is still there is another program's, and closing ours did not touch it.
-        after.is_quiet_since(&before).then_some(after)
-    }
-
-    /// What `stat` says about the files.
-    pub fn signature(&self) -> Signature {
-        Signature::of(&self.directory, self.profile.path.as_deref())
-    }
-
-    /// Where ops would go now, and under which token: read afresh, without a pass. What was committed until now counts
-    /// as seen, so that the files can be closed: the caller owes it a pass.
-    pub fn look_for_way(&mut self) -> Option<(String, Token)> {
-        self.open().ok()?;
-        let (app, data) = (self.app.as_ref()?, self.data.as_ref()?);
-        self.versions = Some((app.version().ok()?, data.version().ok()?));
-        let url = self.url.clone().or(app.read(registry::server_url).ok()?)?;
-        let signed_in = data.read(signed_in).ok()??;
-        Some((url, signed_in.token))
-    }
-
-    /// Where ops go; known once the gates were open.
-    pub fn way(&self) -> Option<Way> {
-        self.session.as_ref().map(|session| Way {
-            url: session.url.clone(),
-            token: session.signed_in.token.clone(),
-            device: session.device.clone().unwrap_or_default(),
-        })
-    }
-
-    /// Does one thing; one transaction on each file at the most.
-    pub fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
+impl Perform for Store {
+    fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
         match request {
             Request::Begin => self.begin().map(Answer::Begun),
             Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
@@ -189,6 +115,64 @@ impl Store {
         }
     }
 
+    fn way(&self) -> Option<Way> {
+        self.session.as_ref().map(|session| Way {
+            url: session.url.clone(),
+            token: session.signed_in.token.clone(),
+            device: session.device.clone().unwrap_or_default(),
+        })
+    }
+}
+
+impl Files for Store {
+    /// News, too, where nothing is open that could tell. Own commits do not count (contract, section 5).
+    fn is_news(&self) -> bool {
+        let Some((app, data, versions)) = self.app.as_ref().zip(self.data.as_ref()).zip(self.versions).map(flat) else {
+            return true;
+        };
+        app.check().is_err()
+            || data.check().is_err()
+            || app.version().ok() != Some(versions.0)
+            || data.version().ok() != Some(versions.1)
+    }
+
+    /// The signature is of the files as nobody's commit is missed in them: an event that finds them so is our own
+    /// closing's.
+    fn close(&mut self) -> Option<Signature> {
+        let before = self.signature();
+        if before.is_fresh(SystemTime::now()) || self.is_news() {
+            return None;
+        }
+        self.session = None;
+        self.versions = None;
+        self.data = None;
+        self.app = None;
+        let after = self.signature();
+        // A log that is still there is another program's, and closing ours did not touch it.
+        after.is_quiet_since(&before).then_some(after)
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::of(&self.directory, self.profile.path.as_deref())
+    }
+
+    /// Read afresh, without a pass. What was committed until now counts
+    /// as seen, so that the files can be closed: the caller owes it a pass.
+    fn look_for_way(&mut self) -> Option<(String, Token)> {
+        self.open().ok()?;
+        let (app, data) = (self.app.as_ref()?, self.data.as_ref()?);
+        self.versions = Some((app.version().ok()?, data.version().ok()?));
+        let url = self.url.clone().or(app.read(registry::server_url).ok()?)?;
+        let signed_in = data.read(signed_in).ok()??;
+        Some((url, signed_in.token))
+    }
+
+    fn registry(&self) -> Signature {
+        Signature::of(&self.directory, None)
+    }
+}
+
+impl Store {
     fn begin(&mut self) -> Result<Snapshot, StoreError> {
         self.session = None;
         self.open()?;
@@ -224,7 +208,7 @@ impl Store {
         };
         if let (Some(columns), Some(url), Some(signed_in)) = (columns, url, signed_in) {
             let newest = newest.unwrap_or(0);
-            let admit = self.admit(data, signed_in.clone(), newest, canonical_id.as_deref())?;
+            let admit = self.admit(data, &signed_in, newest, canonical_id.as_deref())?;
             snapshot.due = self.due(data, &url, &admit)?;
             self.session = Some(Session { columns, signed_in, url, device, canonical_id, admit, newest });
         }
@@ -252,7 +236,7 @@ impl Store {
     fn admit(
         &self,
         data: &Database,
-        signed_in: SignedIn,
+        signed_in: &SignedIn,
         newest: i64,
         canonical_id: Option<&str>,
     ) -> Result<Admit, StoreError> {
@@ -276,7 +260,7 @@ impl Store {
                 record.quarantined_in(&path).map(|(operation_id, entry)| (operation_id, entry.row)).collect();
             (quarantined, record.released.iter().map(|key| OperationId::new(key)).collect())
         });
-        Ok(Admit { signed_in, ledger, quarantined, released })
+        Ok(Admit { credential: credential.clone(), ledger, quarantined, released })
     }
 
     fn ensure_device(&mut self) -> Result<String, StoreError> {
@@ -335,12 +319,12 @@ impl Store {
         let session = self.session()?;
         let admit = &session.admit;
         let data = self.data()?;
-        let credential = &admit.signed_in.credential;
+        let credential = &admit.credential;
         let mut counts = Counts::default();
         let mut sight = Sight::default();
         data.read(|connection| {
             // Somebody else may have signed in meanwhile; what was queued since then is not this account's.
-            let same = signed_in(connection)?.as_ref() == Some(&admit.signed_in);
+            let same = signed_in(connection)?.as_ref() == Some(&session.signed_in);
             let seen = if same { i64::MAX } else { session.newest };
             let quarantined = rows_of(connection, admit.quarantined.iter().map(|(id, row)| (id, *row)))?;
             let released = rows_of(connection, admit.released.iter().map(|id| (id, i64::MIN)))?;

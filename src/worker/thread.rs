@@ -11,7 +11,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Something that blocks.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Who does what blocks: a thread, and in simulations the simulation.
+pub trait Hands: Send + Sync {
+    /// Does `job` some time, after everything that was given before it. One that is dropped will not be done.
+    fn give(self: Arc<Self>, job: Job);
+}
 
 /// `SQLite` needs little; what serde needs for the state file is bounded too.
 const STACK_BYTES: usize = 512 << 10;
@@ -19,9 +26,9 @@ const STACK_BYTES: usize = 512 << 10;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A handle on the thread.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct DatabaseThread {
-    desk: Arc<Desk>,
+    hands: Arc<dyn Hands>,
 }
 
 #[derive(Default)]
@@ -30,9 +37,15 @@ struct Desk {
     given: Condvar,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for DatabaseThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Desk")
+        f.write_str("DatabaseThread")
+    }
+}
+
+impl Default for DatabaseThread {
+    fn default() -> Self {
+        Self::of(Arc::<Desk>::default())
     }
 }
 
@@ -44,27 +57,34 @@ struct State {
 }
 
 impl DatabaseThread {
+    /// What is called is done by `hands`.
+    pub fn of(hands: Arc<dyn Hands>) -> Self {
+        Self { hands }
+    }
+
     /// Runs `work` there. `None` where `work` panicked or no thread could be made.
     pub fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + 'static {
         let (done, result) = oneshot::channel();
-        self.give(Box::new(move || {
+        Arc::clone(&self.hands).give(Box::new(move || {
             // Nobody waits any more where the pass was dropped.
             let _ = done.send(work());
         }));
         async move { result.await.ok() }
     }
+}
 
-    fn give(&self, job: Job) {
-        let mut state = self.desk.lock();
+impl Hands for Desk {
+    fn give(self: Arc<Self>, job: Job) {
+        let mut state = self.lock();
         state.jobs.push_back(job);
         if state.running {
-            self.desk.given.notify_one();
+            self.given.notify_one();
             return;
         }
-        let desk = Arc::clone(&self.desk);
+        let desk = Arc::clone(&self);
         let thread = thread::Builder::new().name("database".into()).stack_size(STACK_BYTES);
         match thread.spawn(move || desk.work()) {
             Ok(_) => state.running = true,

@@ -4,9 +4,10 @@
 //! unwinds with whatever transaction is open, what is on the wire is dropped, and nothing is told to anybody.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::data_dir::Profile;
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ use waveflow_sync_agent::op::{Outcome, Reason};
 use waveflow_sync_agent::push::{Proxies, Settings};
 use waveflow_sync_agent::record::Keeper;
 use waveflow_sync_agent::state::StateFile;
+use waveflow_sync_agent::surroundings::System;
+use waveflow_sync_agent::worker::connections::Connections;
 use waveflow_sync_agent::worker::engine::Engine;
 use waveflow_sync_agent::worker::servers::Servers;
 use waveflow_sync_agent::worker::store::{Store, Way};
@@ -102,7 +105,7 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
         keeper,
         database: DatabaseThread::default(),
         waits,
-        began: Instant::now(),
+        surroundings: Rc::new(System::default()),
     };
     for _ in 0..PASSES_MAX {
         let (_stop, stopped) = watch::channel(false);
@@ -131,5 +134,5 @@ fn servers(keeper: Arc<Keeper>, waits: Waits) -> Servers {
         proxy: Proxies::from_env(|_| None),
         require_tls: false,
     };
-    Servers::new(settings, waits, keeper)
+    Servers::new(Rc::new(Connections::new(settings)), waits, keeper)
 }

@@ -9,8 +9,9 @@ use testkit::ops::NewOp;
 
 use super::columns::{self, Columns};
 use super::database::{Database, Durability};
-use super::read::{self as reading, Admission, Sender};
+use super::read::{self as reading, Sender};
 use crate::drain::action::{Pick, Plan, Rows};
+use crate::drain::admission::Admission;
 use crate::op::OperationId;
 
 /// A profile, the app that has it open, and our connection to it.

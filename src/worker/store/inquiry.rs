@@ -1,7 +1,8 @@
 //! What a person asks of a profile's files, beside any pass: how it stands, what is held, to delete an op.
 
-use super::{Admission, Store};
+use super::Store;
 use crate::drain::action::{Counts, Snapshot, StoreError};
+use crate::drain::admission::Admission;
 use crate::drain::gate;
 use crate::drain::guard::Owner;
 use crate::op::OperationId;
@@ -41,7 +42,7 @@ impl Store {
         };
         let server = self.session.as_ref().map(|session| session.url.clone());
         let open = self.session.as_ref().filter(|_| gate::shut(&snapshot).is_none());
-        let guarded = open.map(|session| session.admit.signed_in.credential.account.is_some());
+        let guarded = open.map(|session| session.admit.credential.account.is_some());
         Ok(Survey { snapshot, server, counts, guarded })
     }
 
@@ -52,7 +53,7 @@ impl Store {
         let mut ids = Vec::new();
         self.data()?.read(|connection| {
             census::look(connection, |id, created_at| {
-                let owner = session.admit.ledger.owner(&session.admit.signed_in.credential, id, created_at);
+                let owner = session.admit.ledger.owner(&session.admit.credential, id, created_at);
                 if owner != Owner::Present && ids.len() < limit {
                     ids.push(id);
                 }

@@ -1,7 +1,8 @@
 //! Ops that a server refused: into the state file first, then a copy of the words into their rows; and out again.
 
-use super::{Admission, Admit, Store, failed, opened};
+use super::{Store, failed, opened};
 use crate::drain::action::{Refusal, StoreError};
+use crate::drain::admission::{Admission, Admit};
 use crate::op::OperationId;
 use crate::queue::{Database, census, mark};
 use crate::record::{QUARANTINE_MAX, Quarantined};
