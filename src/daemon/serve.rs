@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::served::Served;
-use crate::op::{Next, Outcome};
+use crate::op::{ErrorKind, Failure, Next, Outcome};
 use crate::status::State;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
@@ -53,7 +53,6 @@ pub async fn serve<F: Files>(served: Rc<Served>, engine: Rc<Engine>, registry: K
         echoes: 0,
         way: None,
         next_peek: Duration::ZERO,
-        last: None,
     };
     life.served.wake(Wake::Commit);
     while !life.served.is_stopping() {
@@ -79,7 +78,6 @@ struct Life<F, H> {
     /// Where ops went, and under which token, when the wait began.
     way: Option<(String, Token)>,
     next_peek: Duration,
-    last: Option<Outcome>,
 }
 
 /// What is to be done when a rest is over.
@@ -98,7 +96,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         let next_attempt = wait.filter(|_| self.retry).map(|wait| self.engine.now() + wait);
         self.served.standing.borrow_mut().next_attempt = next_attempt;
         match (self.served.wanted(), wait) {
-            (Some(Wake::Ask), Some(_)) if !self.worker.cut(&self.engine) => self.put_off(),
+            (Some(Wake::Ask), Some(wait)) if !self.worker.cut(&self.engine) => self.put_off(wait).await,
             (Some(Wake::Ask), _) => self.pass().await,
             (Some(Wake::Commit), None) => self.look().await,
             (Some(Wake::Commit), Some(wait)) => self.peek(wait).await,
@@ -108,13 +106,18 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         }
     }
 
-    /// The server itself named the time: who asks is told how the last pass ended.
-    fn put_off(&mut self) {
+    /// The server itself named the time, perhaps to another profile: who asks is told what waits.
+    async fn put_off(&mut self, wait: Duration) {
         let covered = self.served.begin();
-        match &self.last {
-            Some(outcome) => self.served.finish(covered, Outcome { sent: 0, ..outcome.clone() }),
-            None => self.served.nothing_new(covered),
-        }
+        let words = format!("the server asked to be left alone for another {} s", wait.as_secs() + 1);
+        let outcome = self.worker.count(&self.engine, Failure::new(ErrorKind::Server, words)).await;
+        self.open = true;
+        self.quiet_since = self.engine.now();
+        self.closed = None;
+        // What the look saw no pass has seen, and what waits goes when the time has come.
+        self.served.doubt();
+        self.retry |= outcome.remaining > 0;
+        self.served.finish(covered, outcome);
     }
 
     /// Something may have been committed: a pass, if it was.
@@ -157,7 +160,6 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         self.closed = None;
         self.retry = !matches!(outcome.next, Next::WhenWoken);
         self.note(&outcome).await;
-        self.last = Some(outcome.clone());
         self.served.finish(covered, outcome);
         if !self.worker.is_whole() {
             self.engine.surroundings.sleep(AFTER_A_BUG).await;

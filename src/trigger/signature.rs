@@ -11,15 +11,19 @@ use crate::app::registry;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// One file: inode, size, time of the last change in ns. `None`: not there.
-type Stamp = Option<(u64, u64, i128)>;
+pub type Stamp = Option<(u64, u64, i128)>;
 
 /// The files of one profile, and the app's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signature {
-    app: Stamp,
-    app_log: Stamp,
-    data: Stamp,
-    data_log: Stamp,
+    /// `app.db`.
+    pub app: Stamp,
+    /// Its log.
+    pub app_log: Stamp,
+    /// `data.db`.
+    pub data: Stamp,
+    /// Its log.
+    pub data_log: Stamp,
 }
 
 impl Signature {

@@ -26,6 +26,7 @@ use self::store::{Store, Way};
 use self::thread::DatabaseThread;
 use crate::drain::action::{Action, Answer, Event, Request, StoreError};
 use crate::drain::backoff::BackOff;
+use crate::drain::gate;
 use crate::drain::memory::{Memory, Uplink};
 use crate::drain::{Pass, Rules};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
@@ -178,6 +179,32 @@ impl<P: Perform> Worker<P> {
             .await?;
         self.store = Some(store);
         Some(done)
+    }
+
+    /// How things stand, without anything being sent: as a pass that `failure` stopped before its first request.
+    pub async fn count(&mut self, engine: &Engine, failure: Failure) -> Outcome {
+        let counted = self.with_store(engine, |files| -> Result<_, StoreError> {
+            let Answer::Begun(snapshot) = files.perform(Request::Begin)? else { return Ok(None) };
+            if let Some(reason) = gate::shut(&snapshot) {
+                return Ok(Some(Err(reason)));
+            }
+            let Answer::Closed(counts) = files.perform(Request::Close)? else { return Ok(None) };
+            Ok(Some(Ok(counts)))
+        });
+        let unavailable = |failure| Outcome { error: failure, ..Outcome::skipped(Reason::Unavailable) };
+        match counted.await {
+            Some(Ok(Some(Ok(counts)))) => Outcome {
+                skipped: (counts.remaining == 0 && counts.held > 0).then_some(Reason::Held),
+                remaining: counts.remaining,
+                quarantined: counts.quarantined,
+                held: counts.held,
+                error: (counts.remaining > 0).then_some(failure),
+                ..Outcome::skipped(Reason::Held)
+            },
+            Some(Ok(Some(Err(reason)))) => Outcome::skipped(reason),
+            Some(Err(error)) => unavailable(Some(Failure::new(ErrorKind::Database, error.message))),
+            Some(Ok(None)) | None => unavailable(None),
+        }
     }
 
     /// The profile's files, between passes.

@@ -10,8 +10,8 @@
 //!                 └── foreign_drain ══════════════════════╩═ http_proxy, interceptor
 //! ```
 //!
-//! What must always hold: everything here is made from the contract, never from the agent's code, and does not depend
-//! on it, so that a mistake of the agent's cannot be made twice; traffic goes to loopback only; nothing outlives the
+//! What must always hold: everything here but [`simulation`] (which is the agent, in a made-up world) is made from the
+//! contract, never from the agent's code, and does not use it, so that a mistake of the agent's cannot be made twice; traffic goes to loopback only; nothing outlives the
 //! value that stands for it.
 //!
 //! A scenario in short:
@@ -51,6 +51,7 @@ pub mod interceptor;
 pub mod made_up_app;
 pub mod ops;
 pub mod server;
+pub mod simulation;
 mod sync;
 pub mod time;
 pub mod token;
