@@ -262,7 +262,8 @@ pub enum Next {
     Now,
     /// When the server's back-off allows it.
     BackOff,
-    /// When this profile's own back-off allows it: its files or its clock are the trouble, not the server.
+    /// When this profile's own back-off allows it: its files, its clock or one of its ops may be the trouble, and not the
+    /// server. Other profiles go on.
     LocalBackOff,
     /// The server named the time; nothing cuts it short.
     RetryAfter(Duration),

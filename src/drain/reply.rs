@@ -58,7 +58,9 @@ impl Pass {
             Verdict::Slow(kind, words) => {
                 self.uplink.struck(wire.bytes);
                 self.mark(&wire.ops, &words);
-                self.fail(kind, words, Next::BackOff);
+                // One op alone may be what is too long for this uplink: no reason for other profiles to wait.
+                let next = if wire.ops.len() == 1 { Next::LocalBackOff } else { Next::BackOff };
+                self.fail(kind, words, next);
             }
             Verdict::Later { kind, words, retry_after, mark } => {
                 if mark {
@@ -69,7 +71,7 @@ impl Pass {
             Verdict::NotTheServer { words, lasting } => {
                 self.fail(ErrorKind::NotTheServer, words, if lasting { Next::Slow } else { Next::BackOff });
             }
-            Verdict::Broken(words) => self.fail(ErrorKind::Server, words, Next::BackOff),
+            Verdict::Broken(words) => self.fail(ErrorKind::Server, words, Next::LocalBackOff),
             Verdict::Accepted(_)
             | Verdict::Regression { .. }
             | Verdict::PairRegression { .. }
@@ -183,7 +185,8 @@ impl Pass {
         let isolating = self.region.is_some_and(|region| region.broken);
         if !isolating && !self.may_isolate(&wire.ops, now) {
             self.mark(&wire.ops, &words);
-            return self.fail(ErrorKind::Server, words, Next::BackOff);
+            // It may be these ops and not the server: another profile is not to wait for what may never pass.
+            return self.fail(ErrorKind::Server, words, Next::LocalBackOff);
         }
         self.rewind(wire.resume);
         match <[Op; 1]>::try_from(wire.ops) {

@@ -174,7 +174,7 @@ impl Pass {
         self.memory.unproven_at = Some(now);
         self.alive = false;
         self.mark([&op], &words);
-        self.fail(ErrorKind::Server, words, Next::BackOff);
+        self.fail(ErrorKind::Server, words, Next::LocalBackOff);
     }
 }
 

@@ -169,6 +169,6 @@ fn an_app_that_queues_all_the_time_does_not_make_a_search_endless() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((outcome.next, outcome.quarantined), (Next::BackOff, 0));
+    assert_eq!((outcome.next, outcome.quarantined), (Next::LocalBackOff, 0));
     assert!(requests.get() <= 15, "{}", requests.get());
 }

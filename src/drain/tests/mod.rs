@@ -249,7 +249,7 @@ fn a_broken_server_is_not_blamed_on_an_op() {
     for _ in 0..10 {
         let before = world.server.requests;
         let outcome = world.pass().unwrap();
-        assert_eq!((outcome.next, outcome.remaining), (Next::BackOff, 50));
+        assert_eq!((outcome.next, outcome.remaining), (Next::LocalBackOff, 50));
         requests.push(world.server.requests - before);
         world.now += Duration::from_secs(20);
     }

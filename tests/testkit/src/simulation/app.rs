@@ -234,7 +234,12 @@ pub fn foreign_end(world: &mut World, foreign: &Foreign, portal: bool) {
             let sent = |row: &Row| ops.iter().any(|op| op.operation_id == row.operation_id);
             file.rows.retain(|_, row| !sent(row));
         }
-        Reply::Regression { stored_max, .. } => file.lamport = file.lamport.max(Some(stored_max)),
+        Reply::Regression { stored_max, .. } => {
+            file.lamport = file.lamport.max(Some(stored_max));
+            if stored_max >= 1 << 31 {
+                world.oracle.unclocked.insert(*profile);
+            }
+        }
         _ => {
             for op in ops {
                 if let Some(row) = file.rows.get_mut(&op.row) {
@@ -243,7 +248,9 @@ pub fn foreign_end(world: &mut World, foreign: &Foreign, portal: bool) {
             }
         }
     }
-    file.foreign += 1;
+    if let Some(file) = world.disk.data(*profile) {
+        file.foreign += 1;
+    }
     write_log(world, *profile);
 }
 

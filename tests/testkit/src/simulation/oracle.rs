@@ -47,6 +47,8 @@ pub struct Oracle {
     pub acked: HashSet<(usize, Uuid)>,
     /// The highest stamp that was stored in its turn, by profile, server and account.
     pub highest: HashMap<(usize, usize, usize), i64>,
+    /// Profiles whose clock the app itself broke: its stamps began anew, and nobody knows from where.
+    pub unclocked: HashSet<usize>,
     /// Whether whose an op is can be known by the agent in this life.
     pub guarded: bool,
     /// The first breach.
@@ -112,14 +114,19 @@ impl Oracle {
     fn in_turn(&mut self, place: (usize, usize, usize), op: &Sent, disk: &Disk) {
         let Some(file) = disk.profiles.get(op.profile).and_then(|profile| profile.file.as_ref()) else { return };
         // The row may be gone, or another one, since it was sent.
-        let Some((row, _)) = file.rows.range(..=op.row).next_back().filter(|(_, r)| r.operation_id == op.operation_id)
+        let Some((row, at)) = file.rows.range(..=op.row).next_back().filter(|(_, r)| r.operation_id == op.operation_id)
         else {
             return;
         };
+        // A copy that was under way for long, and has a stamp the row had before: nobody can call it back.
+        let stale = at.stamp != op.stamp || self.unclocked.contains(&op.profile);
         let waits = |id: &Uuid| self.ops.get(id).is_some_and(|known| !known.late && !known.is_stored());
         let overtaken = file.rows.range(..row).find(|(_, other)| waits(&other.operation_id)).map(|(id, _)| *id);
         if let Some(other) = overtaken {
             self.breach(|| format!("row {row} of profile {} is stored before row {other}", op.profile));
+        }
+        if stale {
+            return;
         }
         let highest = self.highest.entry(place).or_default();
         let before = std::mem::replace(highest, op.stamp.max(*highest));
