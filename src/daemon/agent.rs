@@ -247,7 +247,13 @@ impl Agent {
 
     /// The timer: looks with `stat`; `woke` from sleep, and every hour (`due`), it looks into the files.
     pub async fn tick(&self, woke: bool, due: bool) {
-        self.engine().servers.drop_idle();
+        let engine = self.engine();
+        engine.servers.drop_idle();
+        if engine.keeper.is_unwritten() {
+            // There may be room on the disk by now.
+            let keeper = engine.keeper.clone();
+            engine.database.call(move || keeper.change(|_| ())).await;
+        }
         if due || woke || self.is_registry_new() {
             self.refresh().await;
         }
