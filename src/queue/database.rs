@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::io::Errno;
 
 use crate::drain::action::{StoreError, StoreErrorKind};
 
@@ -157,15 +158,25 @@ fn failed(path: &Path, what: &str) -> StoreError {
 /// What failed, on which file, and what to do; never a value from a row.
 fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
     let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "is locked by another program; trying again",
-        Some(ErrorCode::DiskFull) => "the disk is full; free some space",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            return failed(path, "is locked by another program; trying again");
+        }
+        Some(ErrorCode::DiskFull) => return failed(path, "the disk is full; free some space"),
         Some(ErrorCode::ReadOnly) => "cannot be written; check its permissions and its directory's",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "is damaged; start WaveFlow, which can repair it",
+        Some(ErrorCode::CannotOpen) if !has_descriptors() => {
+            "cannot be opened: there are too many files open; raise the limit (ulimit -n)"
+        }
         Some(ErrorCode::CannotOpen) => "cannot be opened; check its permissions and its directory's",
         Some(ErrorCode::PermissionDenied) => "may not be opened; check its permissions",
-        _ => return failed(path, &error.to_string()),
+        _ => &error.to_string(),
     };
-    failed(path, what)
+    StoreError { kind: StoreErrorKind::Broken, ..failed(path, what) }
+}
+
+/// Whether this process may open another file. Tried on a directory: on the database itself it would drop its locks.
+fn has_descriptors() -> bool {
+    !fs::File::open("/").is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)))
 }
 
 /// `rusqlite`'s errors within a transaction, whose path the caller knows.

@@ -57,6 +57,8 @@ pub struct Store {
     session: Option<Session>,
     /// `data_version` of both files when the last pass began.
     versions: Option<(i64, i64)>,
+    /// What is open is not to be used for another pass.
+    broken: bool,
 }
 
 /// What a pass began with.
@@ -105,7 +107,18 @@ impl Store {
         keeper: Arc<Keeper>,
         clock: fn() -> i64,
     ) -> Self {
-        Self { directory, profile, url, keeper, clock, app: None, data: None, session: None, versions: None }
+        Self {
+            directory,
+            profile,
+            url,
+            keeper,
+            clock,
+            app: None,
+            data: None,
+            session: None,
+            versions: None,
+            broken: false,
+        }
     }
 
     /// Whether somebody else committed to either file since the last pass looked at it, or nothing is open that could
@@ -163,6 +176,12 @@ impl Store {
 
     /// Does one thing; one transaction on each file at the most.
     pub fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
+        let done = self.attempt(request);
+        self.broken |= done.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Broken);
+        done
+    }
+
+    fn attempt(&mut self, request: Request) -> Result<Answer, StoreError> {
         match request {
             Request::Begin => self.begin().map(Answer::Begun),
             Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
@@ -233,6 +252,11 @@ impl Store {
 
     /// Opens what is not open, and again what stands for another file by now.
     fn open(&mut self) -> Result<(), StoreError> {
+        // A connection that was opened when its file could not be written stays one for reading, and one whose log broke
+        // under it stays broken, for as long as it is open.
+        if std::mem::take(&mut self.broken) {
+            (self.app, self.data) = (None, None);
+        }
         if self.app.as_ref().is_none_or(|app| app.check().is_err()) {
             self.app = None;
             self.app = Some(registry::open(&self.directory)?);
