@@ -14,6 +14,8 @@ mod daemon_server;
 mod daemon_signals;
 mod daemon_socket;
 mod delivery;
+#[cfg(target_os = "linux")]
+mod faults_disk;
 mod gates;
 mod kill;
 mod leaks;

@@ -290,10 +290,9 @@ impl Connection {
     fn record(&self, seen: Seen, act: &Act, stored: usize) {
         let status = match act {
             Act::Cut => None,
-            Act::Send(reply)
-            | Act::SendAndClose(reply)
-            | Act::Half { reply, .. }
-            | Act::Trickle { reply, .. } => Some(reply.status),
+            Act::Send(reply) | Act::SendAndClose(reply) | Act::Half { reply, .. } | Act::Trickle { reply, .. } => {
+                Some(reply.status)
+            }
             Act::EndlessBody | Act::EndlessHeaders => Some(200),
         };
         self.state.change(|state| state.stats.leave(seen, status, stored));
