@@ -170,6 +170,13 @@ impl Database {
     }
 }
 
+impl Drop for Database {
+    /// However it is closed: a log that is not ours is left alone.
+    fn drop(&mut self) {
+        let _ = self.check_log();
+    }
+}
+
 /// The write-ahead log beside a database.
 pub fn log_of(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
