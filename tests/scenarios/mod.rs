@@ -16,6 +16,7 @@ mod daemon_socket;
 mod delivery;
 #[cfg(target_os = "linux")]
 mod faults_disk;
+mod faults_files;
 mod faults_log;
 mod gates;
 mod kill;
