@@ -18,6 +18,7 @@ mod delivery;
 mod faults_disk;
 mod faults_files;
 mod faults_log;
+mod faults_server;
 mod gates;
 mod kill;
 mod leaks;
