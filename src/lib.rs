@@ -54,6 +54,7 @@
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
+//! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
 //! | [`trust`] | whether another user could put something in the place of ours |
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
@@ -85,6 +86,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;

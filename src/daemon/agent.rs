@@ -425,7 +425,7 @@ impl Agent {
                 served.profile.clone(),
                 engine.config.server.url.clone(),
                 engine.keeper.clone(),
-                crate::worker::engine::wall_clock,
+                crate::clock::now_ms,
             );
             let operation_id = operation_id.clone();
             match engine.database.call(move || store.discard(&operation_id)).await {

@@ -10,13 +10,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::served::Served;
+use crate::clock;
 use crate::op::{Next, Outcome};
 use crate::status::State;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 use crate::trigger::slot::Wake;
 use crate::worker::Worker;
-use crate::worker::engine::{Engine, wall_clock};
+use crate::worker::engine::Engine;
 use crate::worker::store::Store;
 
 /// The files are closed after this long without a reason to look at them.
@@ -188,7 +189,7 @@ impl Life {
         }
         let now = self.engine.now();
         let mut standing = self.served.standing.borrow_mut();
-        standing.passed(outcome, wall_clock());
+        standing.passed(outcome, clock::now_ms());
         standing.server = self.worker.url().map(str::to_owned).or(standing.server.take());
         if let Some(news) = standing.news(now) {
             let (profile, name) = (self.served.profile.id, &self.served.profile.name);

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::servers::Servers;
 use super::store::Store;
 use super::thread::DatabaseThread;
 use crate::app::registry::{self, Profile};
+use crate::clock;
 use crate::config::{Config, Environment};
 use crate::drain::Rules;
 use crate::drain::action::StoreError;
@@ -78,7 +79,7 @@ impl Engine {
     /// What drains `profile` in the app's `directory`.
     pub fn worker(&self, directory: &Path, profile: Profile) -> Worker {
         let url = self.config.server.url.clone();
-        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), wall_clock);
+        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), clock::now_ms);
         let rules = Rules {
             batch_ops: self.config.drain.batch_ops,
             batch_bytes: self.config.drain.batch_bytes,
@@ -100,10 +101,4 @@ impl Engine {
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
-}
-
-/// Milliseconds since the epoch.
-pub fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
