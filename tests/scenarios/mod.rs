@@ -14,6 +14,7 @@ mod daemon_server;
 mod daemon_signals;
 mod daemon_socket;
 mod delivery;
+mod faults_clock;
 #[cfg(target_os = "linux")]
 mod faults_disk;
 mod faults_files;
