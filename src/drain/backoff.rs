@@ -136,7 +136,7 @@ mod tests {
         let mut back_off = BackOff::default();
         for _ in 0..5 {
             back_off.note(Next::RetryAfter(Duration::ZERO), WAITS, NOW, 900_000);
-            assert_eq!(back_off.wait(NOW), Some(Duration::from_micros(900_000)));
+            assert_eq!(back_off.wait(NOW), Some(Duration::from_millis(900)));
             assert!(back_off.clone().cut(NOW), "nothing was named");
         }
         assert_eq!(back_off.failures(), 5);
