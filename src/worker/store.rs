@@ -282,8 +282,9 @@ impl Store {
     ) -> Result<Admit, StoreError> {
         let (path, file) = (data.path().display().to_string(), data.file().key());
         let credential = &signed_in.credential;
-        let mut ledger = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
-        if ledger.is_news(credential) {
+        let known = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
+        let mut ledger = known.clone().within(data.read(census::highest)?);
+        if ledger != known || ledger.is_news(credential) {
             let mut sight = Sight::default();
             data.read(|connection| {
                 census::look(connection, |id, created_at| {

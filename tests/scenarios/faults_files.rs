@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use serde_json::json;
 use testkit::data_dir::Profile;
 use testkit::ops::NewOp;
+use testkit::server::{Fault, Reply};
 use testkit::token;
 
 use crate::common::daemon::{SOON, eventually};
 use crate::common::pair::Pair;
-use crate::common::{assert_delivered, sendings};
+use crate::common::{applied, assert_delivered, sendings};
 
 /// Rows and their operation ids.
 fn rows(profile: &Profile) -> Vec<(i64, String)> {
@@ -119,6 +120,30 @@ fn a_backup_restored_into_the_live_file_while_a_request_is_on_the_wire_loses_no_
     pair.server.release();
     assert_caught_up(&pair, &[first, second, third].concat());
     assert_eq!(app.pending_count().unwrap(), 0);
+}
+
+#[test]
+fn a_backup_of_another_accounts_time_restored_into_the_live_file_gives_nobody_the_others_ops() {
+    let (pair, first, backup) = with_a_backup();
+    pair.server.always(Fault::Answer(Reply::proxy(502)));
+    pair.one.sign_in(&token::for_user("bob")).unwrap();
+    let his = NewOp::renames(5);
+    pair.one.enqueue(&his).unwrap();
+    eventually("it is remembered whose they are", || {
+        pair.stage.state()["books"].to_string().contains("\"subject\":\"bob\"},\"up_to\":8")
+    });
+    // Alice is back, and so is what she had queued; what she queues now has ids that were his.
+    let mut app = pair.one.open().unwrap();
+    app.restore(&backup).unwrap();
+    let hers = NewOp::renames(4);
+    app.enqueue(&hers).unwrap();
+    assert!(app.pending().unwrap().iter().all(|row| row.id < 8));
+    pair.server.clear_faults();
+    pair.drained(&pair.one);
+    let rows = applied(&pair.server, &[first, hers].concat());
+    assert_eq!(rows.len(), 7);
+    assert!(rows.iter().all(|row| row.user == "alice"));
+    assert!(applied(&pair.server, &his).is_empty(), "nobody has them any more");
 }
 
 #[test]
