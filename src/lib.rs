@@ -54,6 +54,7 @@
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
+//! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
 //! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |
 //! | [`trust`] | whether another user could put something in the place of ours |
@@ -86,6 +87,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;

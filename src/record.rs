@@ -4,6 +4,7 @@
 //! lives as long as the process); no payload and no token is in it; every list has an end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -187,12 +188,14 @@ impl Quarantined {
 pub struct Keeper {
     record: Mutex<Record>,
     file: Option<StateFile<Record>>,
+    /// The file does not say what the record says.
+    unwritten: AtomicBool,
 }
 
 impl Keeper {
     /// Keeps `record` in `file`; `None` keeps it in memory alone.
     pub fn new(file: Option<StateFile<Record>>, record: Record) -> Self {
-        Self { record: Mutex::new(record), file }
+        Self { record: Mutex::new(record), file, unwritten: AtomicBool::new(false) }
     }
 
     /// Looks at the record.
@@ -205,12 +208,19 @@ impl Keeper {
     pub fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
         let mut record = self.lock();
         let done = change(&mut record);
-        if let Some(file) = &self.file
-            && let Err(error) = file.save(&record)
-        {
-            tracing::warn!("{error}; what the agent remembers is lost when it ends");
+        if let Some(file) = &self.file {
+            let saved = file.save(&record);
+            self.unwritten.store(saved.is_err(), Ordering::Relaxed);
+            if let Err(error) = saved {
+                tracing::warn!("{error}; what the agent remembers is lost when it ends");
+            }
         }
         done
+    }
+
+    /// Whether the last change could not be written down, so that [`Keeper::change`] is worth another try.
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {

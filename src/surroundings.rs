@@ -4,7 +4,9 @@
 //! through here, so that a simulation in which years pass in a second runs the very code that the daemon runs.
 
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use crate::clock;
 
 /// A wait that is over at its time.
 pub type Sleep = Pin<Box<dyn Future<Output = ()>>>;
@@ -39,7 +41,7 @@ impl Surroundings for System {
     }
 
     fn wall(&self) -> i64 {
-        wall_clock()
+        clock::now_ms()
     }
 
     fn sleep(&self, time: Duration) -> Sleep {
@@ -49,10 +51,4 @@ impl Surroundings for System {
     fn random(&self) -> u64 {
         fastrand::u64(..)
     }
-}
-
-/// The system's wall clock, in milliseconds since the epoch.
-pub fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

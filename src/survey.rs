@@ -8,12 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::app::registry::{self, Profile};
+use crate::clock;
 use crate::drain::action::{Snapshot, StoreError};
 use crate::drain::gate;
 use crate::op::{ErrorKind, Failure};
 use crate::record::{Keeper, Record};
 use crate::status::{ProfileStatus, State};
-use crate::surroundings::wall_clock;
 use crate::worker::store::{Store, Survey};
 
 /// Rows that `queue list` shows of one profile at the most.
@@ -41,7 +41,7 @@ pub struct Listed {
 /// Opens what is to be looked at; `record` is not written to.
 pub fn store(directory: &Path, profile: &Profile, url: Option<String>, record: &Record) -> Store {
     let keeper = Arc::new(Keeper::new(None, record.clone()));
-    Store::new(directory.to_owned(), profile.clone(), url, keeper, wall_clock)
+    Store::new(directory.to_owned(), profile.clone(), url, keeper, clock::now_ms)
 }
 
 /// The profiles in `directory`.
@@ -126,5 +126,5 @@ pub fn list(
 
 /// Seconds since `ms`.
 pub fn age(ms: i64) -> u64 {
-    u64::try_from(wall_clock().saturating_sub(ms) / 1000).unwrap_or_default()
+    u64::try_from(clock::now_ms().saturating_sub(ms) / 1000).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -34,6 +34,8 @@ const NEXT_LINE: Duration = Duration::from_secs(5);
 const REFUSAL: Duration = Duration::from_secs(1);
 /// After a failed accept (out of descriptors, most likely) others may give some back.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
+/// That it fails is said again after this.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 const NOT_IN_THE_LIST: &str = "no such op is quarantined or held; see queue list";
 
@@ -81,6 +83,7 @@ pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
     let Some(listener) = listener else { return };
     let (clients, refused) = (Rc::default(), Rc::default());
     let mut tasks = JoinSet::new();
+    let mut said: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -93,7 +96,10 @@ pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
                     (None, None) => drop(stream),
                 },
                 Err(error) => {
-                    tracing::warn!("control socket: {error}");
+                    if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+                        said = Some(Instant::now());
+                        tracing::warn!("control socket: {error}");
+                    }
                     tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },

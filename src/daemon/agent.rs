@@ -248,7 +248,13 @@ impl Agent {
 
     /// The timer: looks with `stat`; `woke` from sleep, and every hour (`due`), it looks into the files.
     pub async fn tick(&self, woke: bool, due: bool) {
-        self.engine().servers.drop_idle();
+        let engine = self.engine();
+        engine.servers.drop_idle();
+        if engine.keeper.is_unwritten() {
+            // There may be room on the disk by now.
+            let keeper = engine.keeper.clone();
+            engine.database.call(move || keeper.change(|_| ())).await;
+        }
         if due || woke || self.is_registry_new() {
             self.refresh().await;
         }
@@ -420,7 +426,7 @@ impl Agent {
                 served.profile.clone(),
                 engine.config.server.url.clone(),
                 engine.keeper.clone(),
-                crate::surroundings::wall_clock,
+                crate::clock::now_ms,
             );
             let operation_id = operation_id.clone();
             match engine.database.call(move || store.discard(&operation_id)).await {

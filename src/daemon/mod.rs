@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::agent::{Agent, Reload};
+use crate::clock;
 use crate::config::{Config, Environment, Flags};
 use crate::control::server;
 use crate::exit::Exit;
@@ -119,7 +120,7 @@ impl Daemon {
     async fn live(&mut self) {
         let agent = Rc::clone(&self.agent);
         let mut timer = self.timer();
-        let mut clocks = (SystemTime::now(), Instant::now());
+        let mut clocks = (clock::now(), Instant::now());
         let (mut looked, mut ticked) = (Instant::now(), Instant::now());
         loop {
             let again = self.refresh_again;
@@ -212,7 +213,7 @@ async fn at(time: Option<tokio::time::Instant>) {
 /// Whether the machine slept since the last look.
 fn nap(clocks: &mut (SystemTime, Instant)) -> bool {
     let wall = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (now, monotonic) = (SystemTime::now(), Instant::now());
+    let (now, monotonic) = (clock::now(), Instant::now());
     let slept = slept(wall(now).saturating_sub(wall(clocks.0)), monotonic.duration_since(clocks.1));
     *clocks = (now, monotonic);
     slept

@@ -238,7 +238,10 @@ pub enum StoreErrorKind {
     Gone,
     /// No stamp is left below 2^31.
     ClockExhausted,
-    /// Anything else: busy, full, read-only, corrupt. What was acknowledged stays known.
+    /// What is open is of no use any more: it was opened for reading alone, or it is damaged, or its log is. It is opened
+    /// again for the next pass. What was acknowledged stays known.
+    Broken,
+    /// Anything else: busy, full. What was acknowledged stays known.
     Failed,
 }
 

@@ -13,6 +13,10 @@ const STRANGER_PATIENCE: Duration = Duration::from_secs(86_400);
 /// How often it is asked then.
 const STRANGER_WAIT: Duration = Duration::from_secs(3_600);
 
+/// A server that names less names nothing: no time at all, or a date that is over by a clock that may be years off, is no
+/// leave to hammer.
+const NAMED_LEAST: Duration = Duration::from_secs(1);
+
 /// `retry.initial` and `retry.max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
@@ -39,15 +43,15 @@ impl BackOff {
         self.named = false;
         match next {
             Next::WhenWoken | Next::Now => *self = Self::default(),
-            Next::BackOff | Next::LocalBackOff => {
-                let ceiling = waits.initial.saturating_mul(1 << self.failures.min(20)).min(waits.max);
-                self.failures = self.failures.saturating_add(1);
-                self.until = Some(now + jitter(ceiling, random));
-            }
-            Next::RetryAfter(wait) => {
+            Next::RetryAfter(wait) if wait >= NAMED_LEAST => {
                 self.failures = self.failures.saturating_add(1);
                 self.named = true;
                 self.until = Some(now + wait);
+            }
+            Next::BackOff | Next::LocalBackOff | Next::RetryAfter(_) => {
+                let ceiling = waits.initial.saturating_mul(1 << self.failures.min(20)).min(waits.max);
+                self.failures = self.failures.saturating_add(1);
+                self.until = Some(now + jitter(ceiling, random));
             }
             Next::Slow => {
                 let since = stranger_since.unwrap_or(now);
@@ -125,6 +129,17 @@ mod tests {
         assert!(!back_off.cut(NOW));
         assert_eq!(back_off.wait(NOW), Some(Duration::from_secs(9)));
         assert!(back_off.cut(NOW + Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_time_that_is_over_is_no_leave_to_hammer() {
+        let mut back_off = BackOff::default();
+        for _ in 0..5 {
+            back_off.note(Next::RetryAfter(Duration::ZERO), WAITS, NOW, 900_000);
+            assert_eq!(back_off.wait(NOW), Some(Duration::from_millis(900)));
+            assert!(back_off.clone().cut(NOW), "nothing was named");
+        }
+        assert_eq!(back_off.failures(), 5);
     }
 
     #[test]

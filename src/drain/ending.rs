@@ -36,7 +36,7 @@ impl Pass {
         }
         let kind = match error.kind {
             StoreErrorKind::ClockExhausted => ErrorKind::Clock,
-            StoreErrorKind::Gone | StoreErrorKind::Failed => ErrorKind::Database,
+            StoreErrorKind::Gone | StoreErrorKind::Broken | StoreErrorKind::Failed => ErrorKind::Database,
         };
         let failure = Failure::new(kind, error.message);
         match asked {

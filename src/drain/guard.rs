@@ -88,6 +88,14 @@ impl Ledger {
         }
     }
 
+    /// The ledger for a file in which no `id` above `highest` was ever used. Where one was seen above it, an older state of
+    /// the file was put back and its ids are given anew: what was seen of them is about other rows.
+    #[must_use]
+    pub fn within(self, highest: i64) -> Self {
+        let rewound = self.spans.last().is_some_and(|span| span.up_to > highest);
+        Self { spans: if rewound { Vec::new() } else { self.spans }, ..self }
+    }
+
     /// Whether the account or its credential row is another one than was seen last: then [`Ledger::seen`] is due before anything is sent.
     pub fn is_news(&self, credential: &Credential) -> bool {
         credential.account.is_some() && (self.account != credential.account || self.is_new_row(credential))
@@ -259,6 +267,18 @@ mod tests {
         let alice = credential("alice", 10, 10);
         let ledger = Ledger::default().seen(&alice, [(1, 20)]).seen(&alice, []);
         assert_eq!(ledger, Ledger { account: Some(account("alice")), created_at: Some(10), spans: vec![] });
+    }
+
+    #[test]
+    fn what_was_seen_in_a_file_that_was_rewound_is_about_other_rows() {
+        let ledger = Ledger::default().seen(&credential("bob", 10, 10), [(7, 20), (8, 20)]);
+        assert_eq!(ledger.clone().within(8), ledger);
+        let ledger = ledger.within(7);
+        // Alice's, from the time before.
+        let alice = credential("alice", 5, 5);
+        assert!(ledger.is_news(&alice));
+        assert_eq!(ledger.owner(&alice, 3, 6), Owner::Present);
+        assert_eq!(ledger.seen(&alice, [(3, 6)]).owner(&credential("bob", 30, 30), 3, 6), Owner::Other);
     }
 
     #[test]

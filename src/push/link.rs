@@ -24,6 +24,7 @@ use super::patient::{Patient, Progress};
 use super::reply::{self, Answer};
 use super::tls;
 use super::words::Secrets;
+use crate::clock;
 use crate::op::{FailedKind, Reply};
 
 /// Lines of an answer's head. The server sends five; reverse proxies add a dozen.
@@ -83,7 +84,7 @@ impl Link {
                 driver: Some(Box::pin(connection)),
                 progress,
                 host,
-                idle_since: (Instant::now(), SystemTime::now()),
+                idle_since: (Instant::now(), clock::now()),
                 clean: false,
             }),
             Err(error) => Err(Trouble { kind: FailedKind::Network, words: format!("{host}: {error}") }),
@@ -93,7 +94,8 @@ impl Link {
     /// Whether it was idle for longer than `limit`, or cannot tell.
     pub(super) fn is_stale(&self, limit: Duration) -> bool {
         let (steady, wall) = self.idle_since;
-        steady.elapsed() > limit || wall.elapsed().is_ok_and(|idle| idle > limit) || wall.elapsed().is_err()
+        // One that was set back cannot tell.
+        steady.elapsed() > limit || clock::now().duration_since(wall).map_or(true, |idle| idle > limit)
     }
 
     /// Whether another request may be sent: not stale, and not known to be closed.
@@ -113,7 +115,7 @@ impl Link {
 
     /// The connection, if another request may follow on it.
     pub(super) fn into_kept(mut self) -> Option<Self> {
-        self.idle_since = (Instant::now(), SystemTime::now());
+        self.idle_since = (Instant::now(), clock::now());
         (self.clean && self.driver.is_some() && !self.progress.is_sending()).then_some(self)
     }
 
@@ -193,7 +195,7 @@ async fn read(
             words: format!("{host}: an answer of more than {limit} bytes"),
         });
     }
-    let answer = Answer { status: head.status, headers: &head.headers, body: &bytes, whole, now: SystemTime::now() };
+    let answer = Answer { status: head.status, headers: &head.headers, body: &bytes, whole, now: clock::now() };
     Ok(reply::read(&answer, secrets))
 }
 

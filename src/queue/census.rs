@@ -15,6 +15,19 @@ pub fn newest(connection: &Connection) -> Result<Option<i64>, StoreError> {
         .on(connection)
 }
 
+/// The highest `id` there ever was in this file; the highest possible where nobody keeps count.
+pub fn highest(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT max(coalesce(max(seq), 0), coalesce((SELECT max(id) FROM sync_pending_op), 0)) \
+               FROM sqlite_sequence WHERE name = 'sync_pending_op'";
+    if !connection.table_exists(None, "sqlite_sequence").on(connection)? {
+        return Ok(i64::MAX);
+    }
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([], |row| Ok(row.get(0).unwrap_or(i64::MAX))))
+        .on(connection)
+}
+
 /// How many rows there are. Walks the narrowest index, not the payloads.
 pub fn total(connection: &Connection) -> Result<u64, StoreError> {
     connection

@@ -1,15 +1,19 @@
 //! A connection to one of the app's databases that knows which file it opened.
 //!
 //! What must always hold: the file is never created, never opened by any other way than `SQLite` (closing such a
-//! descriptor would drop the process's locks, contract section 5), and never used once another file stands in its place.
+//! descriptor would drop the process's locks, contract section 5), and never used once another file stands in its place
+//! or in its log's.
 
+use std::cell::Cell;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::io::Errno;
 
 use crate::drain::action::{StoreError, StoreErrorKind};
 
@@ -67,6 +71,8 @@ pub struct Database {
     connection: Connection,
     path: PathBuf,
     file: FileId,
+    /// Its log, once it was used.
+    log: Cell<Option<FileId>>,
 }
 
 impl Database {
@@ -84,7 +90,7 @@ impl Database {
             .busy_timeout(BUSY_TIMEOUT)
             .and_then(|()| connection.pragma_update(None, "synchronous", synchronous))
             .map_err(|error| sqlite(path, &error))?;
-        let database = Self { connection, path: path.to_owned(), file };
+        let database = Self { connection, path: path.to_owned(), file, log: Cell::new(None) };
         // Between looking and opening another file may have been put there.
         database.check()?;
         Ok(database)
@@ -103,10 +109,24 @@ impl Database {
     /// Fails with [`StoreErrorKind::Gone`] where another file, or none, stands at the path by now.
     pub fn check(&self) -> Result<(), StoreError> {
         match FileId::of(&self.path) {
-            Ok(file) if file == self.file => Ok(()),
+            Ok(file) if file == self.file => self.check_log(),
             Ok(_) => Err(gone(&self.path, "was replaced by another file")),
             Err(error) => Err(gone(&self.path, &error.to_string())),
         }
+    }
+
+    /// Nobody who keeps to `SQLite`'s rules deletes a log that we have open; whoever does so leaves us with one that nobody
+    /// else reads or writes.
+    fn check_log(&self) -> Result<(), StoreError> {
+        let Some(log) = self.log.get() else { return Ok(()) };
+        if FileId::of(&log_of(&self.path)).is_ok_and(|found| found == log) {
+            return Ok(());
+        }
+        // What is in the old log is older than what the others write by now, and the log at its path is theirs: closing
+        // must neither write the one back nor delete the other.
+        let left_alone = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        left_alone.map_err(|error| self.error(&error))?;
+        Err(gone(&self.path, "its log was deleted or replaced"))
     }
 
     /// Differs from an earlier answer where somebody else committed in between; a checkpoint may look like it. Costs a
@@ -137,6 +157,10 @@ impl Database {
         let transaction = Transaction::new_unchecked(&self.connection, behavior).map_err(|e| self.error(&e))?;
         let done = work(&transaction)?;
         transaction.commit().map_err(|e| self.error(&e))?;
+        if self.log.get().is_none() {
+            // Open by now, if there is one.
+            self.log.set(FileId::of(&log_of(&self.path)).ok());
+        }
         Ok(done)
     }
 
@@ -144,6 +168,20 @@ impl Database {
     pub fn error(&self, error: &rusqlite::Error) -> StoreError {
         sqlite(&self.path, error)
     }
+}
+
+impl Drop for Database {
+    /// However it is closed: a log that is not ours is left alone.
+    fn drop(&mut self) {
+        let _ = self.check_log();
+    }
+}
+
+/// The write-ahead log beside a database.
+pub fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 fn gone(path: &Path, what: &str) -> StoreError {
@@ -157,15 +195,25 @@ fn failed(path: &Path, what: &str) -> StoreError {
 /// What failed, on which file, and what to do; never a value from a row.
 fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
     let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "is locked by another program; trying again",
-        Some(ErrorCode::DiskFull) => "the disk is full; free some space",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            return failed(path, "is locked by another program; trying again");
+        }
+        Some(ErrorCode::DiskFull) => return failed(path, "the disk is full; free some space"),
         Some(ErrorCode::ReadOnly) => "cannot be written; check its permissions and its directory's",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "is damaged; start WaveFlow, which can repair it",
+        Some(ErrorCode::CannotOpen) if !has_descriptors() => {
+            "cannot be opened: there are too many files open; raise the limit (ulimit -n)"
+        }
         Some(ErrorCode::CannotOpen) => "cannot be opened; check its permissions and its directory's",
         Some(ErrorCode::PermissionDenied) => "may not be opened; check its permissions",
-        _ => return failed(path, &error.to_string()),
+        _ => &error.to_string(),
     };
-    failed(path, what)
+    StoreError { kind: StoreErrorKind::Broken, ..failed(path, what) }
+}
+
+/// Whether this process may open another file. Tried on a directory: on the database itself it would drop its locks.
+fn has_descriptors() -> bool {
+    !fs::File::open("/").is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)))
 }
 
 /// `rusqlite`'s errors within a transaction, whose path the caller knows.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::app::registry;
+use crate::queue::database::log_of;
 
 /// A log is written, and perhaps flushed to the disk, before what is in it can be read.
 const FRESH: Duration = Duration::from_secs(1);
@@ -55,13 +56,6 @@ impl Signature {
         let quiet = |after: &Stamp, before: &Stamp| after.is_none() || after == before;
         quiet(&self.app_log, &before.app_log) && quiet(&self.data_log, &before.data_log)
     }
-}
-
-/// The write-ahead log beside a database.
-pub fn log_of(database: &Path) -> std::path::PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }
 
 fn stamp(path: &Path) -> Stamp {

@@ -11,6 +11,7 @@ use super::servers::Servers;
 use super::store::Store;
 use super::thread::DatabaseThread;
 use crate::app::registry::{self, Profile};
+use crate::clock;
 use crate::config::{Config, Environment};
 use crate::drain::Rules;
 use crate::drain::action::StoreError;
@@ -19,7 +20,7 @@ use crate::exit::Exit;
 use crate::push::{Proxies, Settings};
 use crate::record::Keeper;
 use crate::state::StateFile;
-use crate::surroundings::{Surroundings, System, wall_clock};
+use crate::surroundings::{Surroundings, System};
 
 /// An idle connection is dropped after this: proxies drop theirs after 60 to 90 s, and ours should go first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -82,7 +83,7 @@ impl Engine {
     /// What drains `profile` in the app's `directory`.
     pub fn worker(&self, directory: &Path, profile: Profile) -> Worker {
         let url = self.config.server.url.clone();
-        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), wall_clock);
+        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), clock::now_ms);
         let rules = Rules {
             batch_ops: self.config.drain.batch_ops,
             batch_bytes: self.config.drain.batch_bytes,

@@ -59,6 +59,8 @@ pub struct Store {
     session: Option<Session>,
     /// `data_version` of both files when the last pass began.
     versions: Option<(i64, i64)>,
+    /// What is open is not to be used for another pass.
+    broken: bool,
 }
 
 /// What a pass began with.
@@ -83,36 +85,26 @@ impl Store {
         keeper: Arc<Keeper>,
         clock: fn() -> i64,
     ) -> Self {
-        Self { directory, profile, url, keeper, clock, app: None, data: None, session: None, versions: None }
+        Self {
+            directory,
+            profile,
+            url,
+            keeper,
+            clock,
+            app: None,
+            data: None,
+            session: None,
+            versions: None,
+            broken: false,
+        }
     }
 }
 
 impl Perform for Store {
     fn perform(&mut self, request: Request) -> Result<Answer, StoreError> {
-        match request {
-            Request::Begin => self.begin().map(Answer::Begun),
-            Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
-            Request::Read(plan) => self.read(&plan),
-            Request::Settle(acks) => self.settle(&acks).map(Answer::Settled),
-            Request::Mark { ids, words } => {
-                mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
-            }
-            Request::Reserve(reserve) => self.reserve(&reserve),
-            Request::Assign(block) => stamp::assign(self.data()?, &block).map(Answer::Assigned),
-            Request::Quarantine(refusals) => self.quarantine(&refusals).map(|()| Answer::Done),
-            Request::StillRefused(refusal) => {
-                self.still_refused(refusal);
-                Ok(Answer::Done)
-            }
-            Request::Release(operation_id) => {
-                self.keeper.change(|record| record.forget(&operation_id));
-                if let Some(session) = &mut self.session {
-                    session.admit.quarantined.remove(&operation_id);
-                }
-                Ok(Answer::Done)
-            }
-            Request::Close => self.census().map(Answer::Closed),
-        }
+        let done = self.attempt(request);
+        self.broken |= done.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Broken);
+        done
     }
 
     fn way(&self) -> Option<Way> {
@@ -173,6 +165,33 @@ impl Files for Store {
 }
 
 impl Store {
+    fn attempt(&mut self, request: Request) -> Result<Answer, StoreError> {
+        match request {
+            Request::Begin => self.begin().map(Answer::Begun),
+            Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
+            Request::Read(plan) => self.read(&plan),
+            Request::Settle(acks) => self.settle(&acks).map(Answer::Settled),
+            Request::Mark { ids, words } => {
+                mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
+            }
+            Request::Reserve(reserve) => self.reserve(&reserve),
+            Request::Assign(block) => stamp::assign(self.data()?, &block).map(Answer::Assigned),
+            Request::Quarantine(refusals) => self.quarantine(&refusals).map(|()| Answer::Done),
+            Request::StillRefused(refusal) => {
+                self.still_refused(refusal);
+                Ok(Answer::Done)
+            }
+            Request::Release(operation_id) => {
+                self.keeper.change(|record| record.forget(&operation_id));
+                if let Some(session) = &mut self.session {
+                    session.admit.quarantined.remove(&operation_id);
+                }
+                Ok(Answer::Done)
+            }
+            Request::Close => self.census().map(Answer::Closed),
+        }
+    }
+
     fn begin(&mut self) -> Result<Snapshot, StoreError> {
         self.session = None;
         self.open()?;
@@ -217,6 +236,11 @@ impl Store {
 
     /// Opens what is not open, and again what stands for another file by now.
     fn open(&mut self) -> Result<(), StoreError> {
+        // A connection that was opened when its file could not be written stays one for reading, and one whose log broke
+        // under it stays broken, for as long as it is open.
+        if std::mem::take(&mut self.broken) {
+            (self.app, self.data) = (None, None);
+        }
         if self.app.as_ref().is_none_or(|app| app.check().is_err()) {
             self.app = None;
             self.app = Some(registry::open(&self.directory)?);
@@ -242,8 +266,9 @@ impl Store {
     ) -> Result<Admit, StoreError> {
         let (path, file) = (data.path().display().to_string(), data.file().key());
         let credential = &signed_in.credential;
-        let mut ledger = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
-        if ledger.is_news(credential) {
+        let known = self.keeper.look(|record| record.ledger(&path, &file, canonical_id));
+        let mut ledger = known.clone().within(data.read(census::highest)?);
+        if ledger != known || ledger.is_news(credential) {
             let mut sight = Sight::default();
             data.read(|connection| {
                 census::look(connection, |id, created_at| {

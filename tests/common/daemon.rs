@@ -21,6 +21,8 @@ use super::{Stage, command};
 
 /// The most that anything may take here; what is prompt is told apart by measuring.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// A few milliseconds in truth; what this tells apart is being waited for by somebody who must not be.
+pub(crate) const PROMPT: Duration = Duration::from_secs(5);
 /// Between two looks at a condition nobody rings a bell for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -201,6 +203,15 @@ impl Daemon {
         eventually("the files are closed", || {
             self.has_closed_the_files() && !holds_within(BEHIND_CLOSING, || !self.has_closed_the_files())
         });
+    }
+
+    /// How long it has had a processor so far, in steps of 10 ms (`USER_HZ` is 100 wherever Linux runs).
+    pub(crate) fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name, which may hold anything: state is the third field, times are the 14th and 15th.
+        let (_, fields) = text.rsplit_once(") ").unwrap();
+        let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// One of the numbers of `/proc/PID/io` or `/proc/PID/status`.

@@ -4,6 +4,8 @@
 //! outlives [`Agent`]; waiting for it has an end.
 
 pub(crate) mod daemon;
+pub(crate) mod mount;
+pub(crate) mod pair;
 mod stage;
 #[cfg(target_os = "linux")]
 pub(crate) mod users;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub(crate) use stage::{DEVICE, Stage, applied, assert_delivered, assert_in_order};
+pub(crate) use stage::{DEVICE, Stage, applied, assert_delivered, assert_in_order, sendings};
 
 /// Longer than any run of a scenario; a run that takes this long hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);

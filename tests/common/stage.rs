@@ -31,7 +31,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// An install without a server, with a device id, and quick retries in the agent's configuration.
     pub(crate) fn new(generation: Generation) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), generation)
+    }
+
+    /// [`Self::new`] in a directory that was prepared for it.
+    pub(crate) fn at(home: TempDir, generation: Generation) -> Self {
         let dir = DataDir::new(home.path().join(DATA), generation).unwrap();
         dir.set_device_id(Some(DEVICE)).unwrap();
         let stage = Self { home, dir };
@@ -129,6 +133,13 @@ pub(crate) fn applied(server: &Server, ops: &[NewOp]) -> Vec<StoredOp> {
 #[track_caller]
 pub(crate) fn assert_delivered(server: &Server, ops: &[NewOp]) {
     assert_in_order(&applied(server, ops), ops);
+}
+
+/// How many times each of these ops came to the server, stored or not.
+pub(crate) fn sendings(server: &Server, ops: &[NewOp]) -> Vec<usize> {
+    let sent: Vec<String> = server.stats().batches().concat();
+    let times = |op: &NewOp| sent.iter().filter(|id| **id == op.operation_id.to_string()).count();
+    ops.iter().map(times).collect()
 }
 
 /// Fails unless these rows are these ops, in this order, under rising stamps.

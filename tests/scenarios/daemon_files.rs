@@ -2,59 +2,22 @@
 //! locked or cannot be written. The daemon lives, the others' ops flow, and `status` says what is wrong with this one.
 
 use std::fs;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::json;
-use testkit::data_dir::{DataDir, Generation, Profile};
+use testkit::data_dir::{DataDir, Generation};
 use testkit::ops::NewOp;
 use testkit::server::{Fault, Server, Version};
 use testkit::token;
 
-use crate::common::daemon::{Daemon, SOON, eventually};
+use crate::common::daemon::{Daemon, PROMPT, SOON, eventually};
+use crate::common::mount::Mount;
+use crate::common::pair::Pair;
 use crate::common::{DEVICE, Stage, assert_delivered};
-
-/// A few milliseconds in truth; what this tells apart is being waited for by somebody who must not be.
-const PROMPT: Duration = Duration::from_secs(5);
-
-struct Case {
-    server: Server,
-    stage: Stage,
-    one: Profile,
-    other: Profile,
-    daemon: Daemon,
-}
-
-impl Case {
-    /// Two profiles, and a timer so slow that only the file watch wakes.
-    fn new() -> Self {
-        let server = Server::start(Version::Later).unwrap();
-        let stage = Stage::with(Generation::Three, &server);
-        stage.configure_more("[drain]\ninterval = \"1h\"\n");
-        let one = stage.profile("Zoë", "alice");
-        let other = stage.profile("Ночь", "alice");
-        let daemon = Daemon::start(&stage);
-        for profile in [&one, &other] {
-            eventually("both have passed", || daemon.profile(profile.id)["last_success"].is_string());
-        }
-        Self { server, stage, one, other, daemon }
-    }
-
-    /// A commit of `profile` arrives promptly.
-    #[track_caller]
-    fn flows(&self, profile: &Profile) {
-        let before = self.server.stats().stored;
-        let ops = NewOp::renames(2);
-        profile.enqueue(&ops).unwrap();
-        let arrived = self.server.wait_for(|stats| stats.stored >= before + 2, PROMPT);
-        assert!(arrived, "nothing of profile {} arrives\n{}", profile.id, self.daemon.log());
-        assert_delivered(&self.server, &ops);
-    }
-}
 
 #[test]
 fn a_profile_deleted_in_mid_pass_and_made_again_keeps_nobody_waiting() {
-    let case = Case::new();
+    let case = Pair::new();
     let canonical = case.one.canonical_id().unwrap().unwrap().to_string();
     case.server.when(Some(1), Fault::HoldBeforeStore, move |seen| seen.profile.as_ref() == Some(&canonical));
     case.one.enqueue(&NewOp::renames(3)).unwrap();
@@ -74,7 +37,7 @@ fn a_profile_deleted_in_mid_pass_and_made_again_keeps_nobody_waiting() {
 
 #[test]
 fn a_profile_made_again_at_once_under_the_same_number_is_served() {
-    let case = Case::new();
+    let case = Pair::new();
     case.flows(&case.one);
     case.stage.dir.delete_profile(&case.one).unwrap();
     let again = case.stage.dir.add_profile_with_id(case.one.id, "Zoë").unwrap();
@@ -85,7 +48,7 @@ fn a_profile_made_again_at_once_under_the_same_number_is_served() {
 
 #[test]
 fn a_profile_that_is_added_is_served() {
-    let case = Case::new();
+    let case = Pair::new();
     let third = case.stage.profile("夜の音楽", "alice");
     case.flows(&third);
     assert_eq!(case.daemon.profile(third.id)["name"], "夜の音楽");
@@ -116,7 +79,7 @@ fn the_app_installed_after_the_daemon_started_is_served() {
 
 #[test]
 fn a_data_directory_that_is_taken_away_and_put_back_is_served_again() {
-    let case = Case::new();
+    let case = Pair::new();
     case.flows(&case.one);
     let (here, away) = (case.stage.dir.path().to_owned(), case.stage.home().join("away"));
     fs::rename(&here, &away).unwrap();
@@ -130,7 +93,7 @@ fn a_data_directory_that_is_taken_away_and_put_back_is_served_again() {
 
 #[test]
 fn a_reset_app_that_starts_anew_is_served() {
-    let case = Case::new();
+    let case = Pair::new();
     case.flows(&case.one);
     case.stage.dir.clone().reset().unwrap();
     let dir = DataDir::new(case.stage.dir.path(), Generation::Three).unwrap();
@@ -143,7 +106,7 @@ fn a_reset_app_that_starts_anew_is_served() {
 
 #[test]
 fn a_database_replaced_under_an_open_connection_is_read_anew() {
-    let case = Case::new();
+    let case = Pair::new();
     let export = case.stage.home().join("export.db");
     // One row lies in the export, and nowhere else.
     case.daemon.ask("pause");
@@ -168,7 +131,7 @@ fn a_database_replaced_under_an_open_connection_is_read_anew() {
 
 #[test]
 fn a_database_that_is_locked_for_seconds_is_waited_for_and_the_others_flow() {
-    let case = Case::new();
+    let case = Pair::new();
     let lock = Connection::open(case.one.db_path()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     // Read, sent, and then not to be settled.
@@ -187,7 +150,7 @@ fn a_database_that_is_locked_for_seconds_is_waited_for_and_the_others_flow() {
 
 #[test]
 fn app_db_locked_for_seconds_stops_nobody() {
-    let case = Case::new();
+    let case = Pair::new();
     case.daemon.ask("pause");
     let ops = NewOp::renames(4);
     case.one.enqueue(&ops[..2]).unwrap();
@@ -205,7 +168,7 @@ fn app_db_locked_for_seconds_stops_nobody() {
 
 #[test]
 fn a_file_that_is_damaged_is_said_and_the_others_flow() {
-    let case = Case::new();
+    let case = Pair::new();
     eventually("the files are closed", || case.daemon.has_closed_the_files());
     let whole = fs::read(case.one.db_path()).unwrap();
     fs::write(case.one.db_path(), b"this is no database, but long enough to be looked at".repeat(100)).unwrap();
@@ -221,33 +184,8 @@ fn a_file_that_is_damaged_is_said_and_the_others_flow() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_said_and_the_others_flow() {
-    if rustix::process::geteuid().is_root() {
-        println!("skipped: root writes whatever its permissions say; a full disk and locks are tried elsewhere");
-        return;
-    }
-    let case = Case::new();
-    case.daemon.ask("pause");
-    case.one.enqueue(&NewOp::renames(1)).unwrap();
-    case.daemon.wait_until_quiet();
-    let read_only = |yes: bool| {
-        for path in [case.one.db_path(), case.one.path.clone()] {
-            let mut permissions = fs::metadata(&path).unwrap().permissions();
-            permissions.set_readonly(yes);
-            fs::set_permissions(&path, permissions).unwrap();
-        }
-    };
-    read_only(true);
-    case.daemon.ask("resume");
-    eventually("status says so", || case.daemon.profile(case.one.id)["last_error"]["kind"] == "database");
-    case.flows(&case.other);
-    read_only(false);
-    case.flows(&case.one);
-}
-
-#[test]
 fn an_app_db_that_is_locked_for_good_is_said_and_served_again_when_it_is_free() {
-    let case = Case::new();
+    let case = Pair::new();
     eventually("the files are closed", || case.daemon.has_closed_the_files());
     let app = case.stage.dir.app_db().unwrap();
     app.execute_batch(
@@ -266,37 +204,12 @@ fn an_app_db_that_is_locked_for_good_is_said_and_served_again_when_it_is_free() 
     assert_delivered(&case.server, &ops);
 }
 
-/// A file system of its own, which goes with it.
-struct Mount(std::path::PathBuf);
-
-impl Mount {
-    /// `None` where nobody may mount here.
-    fn new(at: &std::path::Path) -> Option<Self> {
-        let mount = Self(at.to_owned());
-        mount.run(&["-t", "tmpfs", "-o", "size=32m", "none"]).then_some(mount)
-    }
-
-    fn run(&self, arguments: &[&str]) -> bool {
-        let done = std::process::Command::new("mount").args(arguments).arg(&self.0).output();
-        done.is_ok_and(|output| output.status.success())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
 #[test]
 fn a_read_only_file_system_is_said_and_served_again_when_it_can_be_written() {
     let server = Server::start(Version::Later).unwrap();
     let stage = Stage::new(Generation::Three);
     let place = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::new(place.path()) else {
-        println!("skipped: mounting takes root and the right to mount");
-        return;
-    };
+    let Some(mount) = Mount::new(place.path(), "32m") else { return };
     let dir = DataDir::new(place.path().join("data"), Generation::Three).unwrap();
     dir.set_server_url(Some(&server.url())).unwrap();
     let profile = dir.add_profile("Zoë").unwrap();

@@ -14,6 +14,12 @@ mod daemon_server;
 mod daemon_signals;
 mod daemon_socket;
 mod delivery;
+mod faults_clock;
+#[cfg(target_os = "linux")]
+mod faults_disk;
+mod faults_files;
+mod faults_log;
+mod faults_server;
 mod gates;
 mod kill;
 mod leaks;

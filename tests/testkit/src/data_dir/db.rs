@@ -113,6 +113,12 @@ impl AppDb {
         Ok(())
     }
 
+    /// Restores a backup into the live file, by `SQLite`'s backup API: the same file with what was in the other one,
+    /// queue, clock and ids that were used before included. Whoever has it open goes on in it.
+    pub fn restore(&mut self, backup: &Path) -> Result<()> {
+        Ok(self.db.restore("main", backup, None::<fn(rusqlite::backup::Progress)>)?)
+    }
+
     /// The token as it stands there.
     pub fn token(&self) -> Result<Option<String>> {
         let sql = "SELECT token_encrypted FROM auth_credential WHERE provider = ?1";

@@ -205,3 +205,21 @@ fn an_import_puts_another_file_under_the_same_path() {
     profile.replace_by_empty().unwrap();
     assert_eq!(profile.pending_count().unwrap(), 0);
 }
+
+#[test]
+fn a_restored_backup_is_the_same_file_with_the_queue_the_clock_and_the_ids_of_then() {
+    let (temporary, _dir, profile) = install(Generation::Three);
+    let backup = temporary.path().join("backup.db");
+    profile.enqueue(&NewOp::renames(3)).unwrap();
+    profile.export(&backup).unwrap();
+    let file = std::fs::metadata(profile.db_path()).unwrap().ino();
+    let other = profile.open().unwrap();
+    profile.enqueue(&NewOp::renames(4)).unwrap();
+    profile.open().unwrap().restore(&backup).unwrap();
+    assert_eq!((other.pending_count().unwrap(), other.clock().unwrap()), (3, Some(3)));
+    assert_eq!(profile.enqueue(&NewOp::renames(1)).unwrap(), [4]);
+    assert_eq!(other.pending().unwrap().last().unwrap().id, 4, "an id that was used before");
+    assert_eq!(std::fs::metadata(profile.db_path()).unwrap().ino(), file);
+    let mode: String = other.connection().query_row("PRAGMA main.journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::Deserialize;
+use socket2::SockRef;
 
 use super::State;
 use super::faults::{Fault, Reply, Seen, Stage};
@@ -31,6 +32,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How much of an endless answer is sent at most: a client that takes it all has no limit.
 const ENDLESS_BYTES: usize = 256 * 1024 * 1024;
 
+/// What the kernel keeps of a body that is read slowly; it makes more of it as it likes.
+const SLOW_BUFFER_BYTES: usize = 4 * 1024;
+
 /// One piece of an endless answer.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -43,6 +47,7 @@ enum Act {
     Send(Reply),
     SendAndClose(Reply),
     Half { reply: Reply, stall: bool },
+    Trickle { reply: Reply, every: Duration },
     EndlessBody,
     EndlessHeaders,
 }
@@ -105,7 +110,12 @@ impl Connection {
         let mut seen = look(head, length);
         self.state.change(|state| state.stats.requests += 1);
         let early = self.refuse_early(head, &seen, length);
+        let mut pace = None;
         let act = match self.pick(Stage::Head, &seen) {
+            Fault::ReadSlowly(bytes) => {
+                pace = Some(bytes);
+                None
+            }
             Fault::CutBeforeBody => Some(Act::Cut),
             Fault::CutMidRequest => {
                 http::read_body(&mut self.wire, length.min(MAX_BODY_BYTES) / 2)?;
@@ -119,7 +129,7 @@ impl Connection {
                 self.state.change(|state| state.stats.enter(&seen));
                 (act, 0, length)
             }
-            None => self.read_and_decide(head, &mut seen, early, length)?,
+            None => self.read_and_decide(head, &mut seen, early, length, pace)?,
         };
         self.record(seen, &act, stored);
         let then = self.perform(act, unread)?;
@@ -133,19 +143,38 @@ impl Connection {
         seen: &mut Seen,
         early: Option<Answer>,
         length: usize,
+        pace: Option<usize>,
     ) -> io::Result<(Act, usize, usize)> {
         let mut body = Vec::new();
         if early.is_none() {
             if head.header("expect").is_some() {
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
-            body = http::read_body(&mut self.wire, length)?;
+            body = match pace {
+                Some(pace) => self.read_slowly(length, pace)?,
+                None => http::read_body(&mut self.wire, length)?,
+            };
             look_inside(seen, &body);
         }
         let unread = length - body.len();
         self.state.change(|state| state.stats.enter(seen));
         let (act, stored) = self.decide(seen, early, &body);
         Ok((act, stored, unread))
+    }
+
+    /// Reads a body at `pace` bytes a second. The kernel takes next to nothing beforehand, so that the client notices.
+    fn read_slowly(&mut self, length: usize, pace: usize) -> io::Result<Vec<u8>> {
+        SockRef::from(&self.raw).set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+        let (mut body, mut read, began) = (vec![0; length], 0, Instant::now());
+        for piece in body.chunks_mut((pace / 100).max(1)) {
+            self.wire.read_exact(piece)?;
+            read += piece.len() as u64;
+            let due = began + Duration::from_micros(read * 1_000_000 / pace.max(1) as u64);
+            if self.wait_until(Some(due), |_| false) == Waited::Gone {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(body)
     }
 
     fn refuse_early(&self, head: &Head, seen: &Seen, length: usize) -> Option<Answer> {
@@ -209,6 +238,8 @@ impl Connection {
             Fault::CloseAfterReply => Act::SendAndClose(reply),
             Fault::EndlessBody => Act::EndlessBody,
             Fault::EndlessHeaders => Act::EndlessHeaders,
+            Fault::ManyHeaders(count) => Act::Send(reply.many_headers(count)),
+            Fault::Trickle(every) => Act::Trickle { reply, every },
             _ => Act::Send(reply),
         }
     }
@@ -259,7 +290,9 @@ impl Connection {
     fn record(&self, seen: Seen, act: &Act, stored: usize) {
         let status = match act {
             Act::Cut => None,
-            Act::Send(reply) | Act::SendAndClose(reply) | Act::Half { reply, .. } => Some(reply.status),
+            Act::Send(reply) | Act::SendAndClose(reply) | Act::Half { reply, .. } | Act::Trickle { reply, .. } => {
+                Some(reply.status)
+            }
             Act::EndlessBody | Act::EndlessHeaders => Some(200),
         };
         self.state.change(|state| state.stats.leave(seen, status, stored));
@@ -282,6 +315,15 @@ impl Connection {
                     return Ok(Then::Next);
                 }
                 Ok(Then::Close)
+            }
+            Act::Trickle { reply, every } => {
+                for byte in reply.to_bytes() {
+                    self.write(&[byte])?;
+                    if self.delay(every) == Waited::Gone {
+                        return Ok(Then::Close);
+                    }
+                }
+                Ok(Then::Next)
             }
             Act::EndlessBody => self.endless(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",

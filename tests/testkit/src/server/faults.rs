@@ -31,6 +31,11 @@ impl Reply {
         self
     }
 
+    /// With so many lines of header more.
+    pub(crate) fn many_headers(self, count: usize) -> Self {
+        (0..count).fold(self, |reply, n| reply.header(&format!("X-More-{n}"), "and more"))
+    }
+
     /// With this body.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
@@ -129,6 +134,12 @@ pub enum Fault {
     EndlessBody,
     /// Stores and answers 200 with headers that do not end.
     EndlessHeaders,
+    /// Stores and answers as usual, with so many header lines more.
+    ManyHeaders(usize),
+    /// Stores and answers as usual, a byte at a time with this much time in between.
+    Trickle(Duration),
+    /// Reads the body at so many bytes a second (a slow uplink), then goes on as usual.
+    ReadSlowly(usize),
 }
 
 /// When a fault can act.
@@ -146,7 +157,11 @@ impl Fault {
     fn stage(&self) -> Stage {
         match self {
             Self::CutAtAccept => Stage::Accept,
-            Self::CutBeforeBody | Self::CutMidRequest | Self::AnswerEarly(_) | Self::RefuseOver { .. } => Stage::Head,
+            Self::CutBeforeBody
+            | Self::CutMidRequest
+            | Self::AnswerEarly(_)
+            | Self::RefuseOver { .. }
+            | Self::ReadSlowly(_) => Stage::Head,
             _ => Stage::Whole,
         }
     }

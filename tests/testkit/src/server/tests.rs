@@ -107,6 +107,25 @@ fn what_is_cut_after_storing_is_stored() {
 }
 
 #[test]
+fn a_slow_way_and_a_long_head_deliver_in_the_end() {
+    let server = start();
+    server.next(Fault::ReadSlowly(2_000));
+    let (body, began) = (batch(1..=3), Instant::now());
+    assert_eq!(push(&server, &body).unwrap().status, 200);
+    // The last piece is waited for too.
+    let least = Duration::from_millis(u64::try_from(body.len() / 2).unwrap());
+    assert!(began.elapsed() >= least, "{} bytes in {:?}", body.len(), began.elapsed());
+    server.next(Fault::Trickle(Duration::from_millis(1)));
+    let answer = push(&server, &batch([4])).unwrap();
+    assert!(answer.status == 200 && answer.body.ends_with(b"]}"), "{answer:?}");
+    server.next(Fault::ManyHeaders(500));
+    assert_eq!(push(&server, &batch([5])).unwrap().status, 200);
+    server.next(Fault::ManyHeaders(10_000));
+    assert!(push(&server, &batch([6])).is_err(), "too long for this client");
+    assert_eq!(stamps(&server), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn half_an_answer_is_half_an_answer() {
     let server = start();
     server.next(Fault::CutMidReply);

@@ -91,7 +91,7 @@ impl MadeUpFiles {
             return Err(gone("data.db was replaced by another file"));
         }
         if strikes {
-            return Err(failed("disk I/O error"));
+            return Err(StoreError { kind: StoreErrorKind::Broken, ..failed("disk I/O error") });
         }
         if writes && full {
             return Err(failed("the disk is full"));
@@ -264,6 +264,7 @@ impl Perform for MadeUpFiles {
             world.count(match error.kind {
                 StoreErrorKind::Gone => "files: gone",
                 StoreErrorKind::ClockExhausted => "files: no stamps left",
+                StoreErrorKind::Broken => "files: broken",
                 StoreErrorKind::Failed => "files: failed",
             });
             if error.kind == StoreErrorKind::Gone {

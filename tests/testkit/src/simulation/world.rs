@@ -16,7 +16,7 @@ use super::oracle::Oracle;
 use super::server::{Sent, Server};
 
 /// Every action, answer, gate and state of the agent's: what a run has to come by.
-const PLACES: [&str; 51] = [
+const PLACES: [&str; 52] = [
     "action: assign",
     "action: begin",
     "action: close",
@@ -30,6 +30,7 @@ const PLACES: [&str; 51] = [
     "action: send an empty batch",
     "action: settle",
     "action: still refused",
+    "files: broken",
     "files: closed",
     "files: failed",
     "files: gone",

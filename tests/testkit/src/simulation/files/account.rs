@@ -37,8 +37,9 @@ impl MadeUpFiles {
         let credential = &signed_in.credential;
         let file = self.data(world, false)?;
         let key = file.inode.to_string();
-        let mut ledger = self.keeper.look(|record| record.ledger(&path, &key, canonical_id));
-        if ledger.is_news(credential) {
+        let known = self.keeper.look(|record| record.ledger(&path, &key, canonical_id));
+        let mut ledger = known.clone().within(file.sequence);
+        if ledger != known || ledger.is_news(credential) {
             let mut sight = Sight::default();
             for (id, row) in file.rows.range(..=newest) {
                 ledger.look(credential, &mut sight, *id, row.created_at);
