@@ -15,6 +15,7 @@ use super::database::InDatabase;
 use super::mark::mark_one;
 use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
 use crate::drain::memory::FIRST_STEP;
+use crate::halt::{self, Place};
 use crate::op::STAMP_LIMIT;
 
 const LAMPORT_KEY: &str = "sync.lamport_local_max";
@@ -60,6 +61,7 @@ pub fn reserve(
         if let Some(words) = &reserve.words {
             mark_one(connection, reserve.from, words, now)?;
         }
+        halt::here(Place::ReserveInside);
         Ok(Some(Block { clock: reserve.clock, from: reserve.from, last, top, wall }))
     })
 }
@@ -165,23 +167,29 @@ pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, Store
 
 pub(super) fn assign_within(database: &Database, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
     database.write(|connection| {
-        let began = Instant::now();
-        let mut left = block.clone();
-        loop {
-            let ids = some_rows(connection, &left)?;
-            for id in &ids {
-                stamp(connection, &left, *id)?;
-                left.last = id.saturating_sub(1);
-                left.top -= 1;
-                if began.elapsed() >= budget {
-                    return Ok((left.last >= left.from).then_some(left));
-                }
-            }
-            if ids.len() < ROWS_AT_A_TIME || left.last < left.from {
-                return Ok(None);
+        let left = assign_some(connection, block, budget)?;
+        halt::here(Place::AssignInside);
+        Ok(left)
+    })
+}
+
+fn assign_some(connection: &Connection, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
+    let began = Instant::now();
+    let mut left = block.clone();
+    loop {
+        let ids = some_rows(connection, &left)?;
+        for id in &ids {
+            stamp(connection, &left, *id)?;
+            left.last = id.saturating_sub(1);
+            left.top -= 1;
+            if began.elapsed() >= budget {
+                return Ok((left.last >= left.from).then_some(left));
             }
         }
-    })
+        if ids.len() < ROWS_AT_A_TIME || left.last < left.from {
+            return Ok(None);
+        }
+    }
 }
 
 /// The last rows that still need a stamp, last first.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::drain::backoff::{BackOff, Waits};
 use crate::drain::memory::Uplink;
+use crate::halt::{self, Place};
 use crate::op::{FailedKind, Next, Reply};
 use crate::push::{Client, Settings, Target};
 use crate::record::Keeper;
@@ -58,7 +59,9 @@ impl Servers {
                 Err(words) => return Reply::Failed { kind: FailedKind::Refused, words },
             };
             seal::panic_if_asked("reactor", &token, &body);
+            halt::here(Place::SendBefore);
             let reply = client.push(&token, body).await;
+            halt::here(Place::SendAfter);
             let mut known = known.borrow_mut();
             let idle = &mut known.entry(url).or_default().idle;
             if idle.len() < IDLE_MAX {
