@@ -16,6 +16,7 @@ mod daemon_socket;
 mod delivery;
 mod gates;
 mod kill;
+mod kill_campaign;
 mod leaks;
 mod man_in_the_middle;
 mod memory;
