@@ -59,6 +59,7 @@
 //! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |
 //! | [`trust`] | whether another user could put something in the place of ours |
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
+//! | [`halt`] | where a test stops a debug build to kill it there |
 //!
 //! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app and a reference server), `examples/demo.rs`
 //! (the two and the agent, to watch).
@@ -93,6 +94,7 @@ pub mod control;
 pub mod daemon;
 pub mod drain;
 pub mod exit;
+pub mod halt;
 pub mod lock;
 pub mod log;
 pub mod op;

@@ -68,7 +68,7 @@ pub fn panic_if_asked(place: &str, token: &Token, body: &[u8]) {
     assert!(!is_asked, "{} {}", token.expose(), String::from_utf8_lossy(body));
 }
 
-/// What the environment says under this name, in a debug build.
+/// What the environment asks of a debug build, under this name.
 pub(crate) fn asked(name: &str) -> Option<std::ffi::OsString> {
     if cfg!(debug_assertions) { std::env::var_os(name) } else { None }
 }

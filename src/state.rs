@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::halt::{self, Place};
 use crate::trust::{self, TrustError};
 
 /// The layout this build writes, and the newest one it reads.
@@ -243,9 +244,12 @@ fn replace(directory: &Path, bytes: &[u8]) -> io::Result<()> {
     // New, so it follows no link and inherits no mode; and its mode is set before there is anything in it to read.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    halt::here(Place::StateMade);
     file.write_all(bytes)?;
     file.sync_all()?;
+    halt::here(Place::StateWritten);
     fs::rename(&temporary, directory.join(FILE_NAME))?;
+    halt::here(Place::StateRenamed);
     File::open(directory)?.sync_all()
 }
 

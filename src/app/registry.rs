@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use crate::drain::action::StoreError;
+use crate::halt::{self, Place};
 use crate::queue::Database;
 use crate::queue::columns::has_table;
 use crate::queue::database::{Durability, InDatabase};
@@ -94,6 +95,7 @@ pub fn ensure_device_id(database: &Database, now: i64) -> Result<Option<String>,
                 (DEVICE_KEY, Uuid::new_v4().to_string(), now),
             )
             .on(connection)?;
+        halt::here(Place::DeviceInside);
         device_id(connection)
     })
 }

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::Database;
 use super::database::InDatabase;
 use crate::drain::action::{Refusal, StoreError};
+use crate::halt::{self, Place};
 
 /// A row is marked with the same words at most this often, in ms.
 const MARK_EVERY_MS: i64 = 60_000;
@@ -44,6 +45,7 @@ pub fn mark(database: &Database, ids: &[i64], words: &str, now: i64) -> Result<(
             ))
             .and_then(|mut statement| statement.execute(arguments))
             .on(connection)?;
+        halt::here(Place::MarkInside);
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Database;
 use super::database::InDatabase;
 use crate::drain::action::{Ack, StoreError};
+use crate::halt::{self, Place};
 
 /// How long one transaction goes on deleting. The app waits up to 5 s for the lock and a person notices 100 ms; the
 /// promise is 25 ms, and the commit itself takes some of it.
@@ -34,6 +35,7 @@ pub(super) fn settle_within(database: &Database, acks: &[Ack], budget: Duration)
                 break;
             }
         }
+        halt::here(Place::SettleInside);
         Ok(done)
     })
 }

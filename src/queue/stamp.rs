@@ -15,6 +15,7 @@ use super::database::InDatabase;
 use super::mark::mark_one;
 use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
 use crate::drain::clock::{self, WALL_LIMIT};
+use crate::halt::{self, Place};
 use crate::op::STAMP_LIMIT;
 
 const LAMPORT_KEY: &str = "sync.lamport_local_max";
@@ -57,6 +58,7 @@ pub fn reserve(
         if let Some(words) = &reserve.words {
             mark_one(connection, reserve.from, words, now)?;
         }
+        halt::here(Place::ReserveInside);
         Ok(Some(Block { clock: reserve.clock, from: reserve.from, last, top, wall }))
     })
 }
@@ -143,21 +145,27 @@ pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, Store
 
 pub(super) fn assign_within(database: &Database, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
     database.write(|connection| {
-        let began = Instant::now();
-        let mut left = block.clone();
-        loop {
-            let ids = some_rows(connection, &left)?;
-            for id in &ids {
-                stamp(connection, &mut left, *id)?;
-                if began.elapsed() >= budget {
-                    return Ok(left.is_left().then_some(left));
-                }
-            }
-            if ids.len() < ROWS_AT_A_TIME || !left.is_left() {
-                return Ok(None);
+        let left = assign_some(connection, block, budget)?;
+        halt::here(Place::AssignInside);
+        Ok(left)
+    })
+}
+
+fn assign_some(connection: &Connection, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
+    let began = Instant::now();
+    let mut left = block.clone();
+    loop {
+        let ids = some_rows(connection, &left)?;
+        for id in &ids {
+            stamp(connection, &mut left, *id)?;
+            if began.elapsed() >= budget {
+                return Ok(left.is_left().then_some(left));
             }
         }
-    })
+        if ids.len() < ROWS_AT_A_TIME || !left.is_left() {
+            return Ok(None);
+        }
+    }
 }
 
 /// The last rows that still need a stamp, last first.

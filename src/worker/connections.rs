@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::halt::{self, Place};
 use crate::op::{FailedKind, Reply};
 use crate::push::{Client, Settings, Target};
 use crate::seal;
@@ -73,7 +74,9 @@ impl Wire for Connections {
                 Err(words) => return Reply::Failed { kind: FailedKind::Refused, words },
             };
             seal::panic_if_asked("reactor", &token, &body);
+            halt::here(Place::SendBefore);
             let reply = client.push(&token, body).await;
+            halt::here(Place::SendAfter);
             let mut known = known.borrow_mut();
             let idle = &mut known.entry(url).or_default().idle;
             if idle.len() < IDLE_MAX {

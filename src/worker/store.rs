@@ -21,6 +21,7 @@ use crate::app::registry::{self, Canonical, Profile};
 use crate::drain::action::{Ack, Answer, Counts, Plan, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
 use crate::drain::admission::Admit;
 use crate::drain::guard::{Owner, Sight};
+use crate::halt::{self, Place};
 use crate::op::OperationId;
 use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
@@ -175,7 +176,11 @@ impl Store {
                 mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
             }
             Request::Reserve(reserve) => self.reserve(&reserve),
-            Request::Assign(block) => stamp::assign(self.data()?, &block).map(Answer::Assigned),
+            Request::Assign(block) => {
+                let left = stamp::assign(self.data()?, &block)?;
+                halt::here(Place::AssignAfter);
+                Ok(Answer::Assigned(left))
+            }
             Request::Quarantine(refusals) => self.quarantine(&refusals).map(|()| Answer::Done),
             Request::StillRefused(refusal) => {
                 self.still_refused(refusal);
@@ -291,6 +296,7 @@ impl Store {
     fn ensure_device(&mut self) -> Result<String, StoreError> {
         let device = registry::ensure_device_id(opened(self.app.as_ref())?, (self.clock)())?
             .ok_or_else(|| failed("app.db: no device id could be made".to_owned()))?;
+        halt::here(Place::DeviceAfter);
         if let Some(session) = &mut self.session {
             session.device = Some(device.clone());
         }
@@ -306,7 +312,7 @@ impl Store {
             canonical_id: session.canonical_id.as_deref(),
             admit: &admit,
         };
-        self.data()?.read(|connection| {
+        let rows = self.data()?.read(|connection| {
             // The token and the rows of one moment: a token pasted in mid-pass never carries the other account's rows,
             // and nothing more goes out once the user wants it to stay.
             if paused || is_local(connection)? || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
@@ -315,11 +321,15 @@ impl Store {
             let rows = read::read(connection, session.columns, plan, &sender, Vec::new())?;
             seal::panic_if_asked("database", &session.signed_in.token, &rows.batch.body);
             Ok(Answer::Rows(rows))
-        })
+        })?;
+        halt::here(Place::RowsRead);
+        Ok(rows)
     }
 
     fn settle(&mut self, acks: &[Ack]) -> Result<usize, StoreError> {
+        halt::here(Place::SettleBefore);
         let settled = settle::settle(self.data()?, acks)?;
+        halt::here(Place::SettleAfter);
         let Some(session) = &mut self.session else { return Ok(settled) };
         // What a person let go has gone: else the list fills up, and nothing can be let go any more.
         let gone: Vec<&OperationId> = acks
@@ -336,7 +346,9 @@ impl Store {
 
     fn reserve(&self, reserve: &Reserve) -> Result<Answer, StoreError> {
         let columns = self.session()?.columns;
-        stamp::reserve(self.data()?, reserve, columns, (self.clock)()).map(Answer::Reserved)
+        let reserved = stamp::reserve(self.data()?, reserve, columns, (self.clock)())?;
+        halt::here(Place::ReserveAfter);
+        Ok(Answer::Reserved(reserved))
     }
 
     /// Counts what is left, and writes down whose it is where something stays behind.

@@ -166,6 +166,13 @@ impl Daemon {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Whether it is stopped, by a signal or by itself.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // Behind the name, which is in brackets and may hold anything.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    }
+
     /// SIGTERM, and its end.
     #[track_caller]
     pub(crate) fn stop(&mut self) {

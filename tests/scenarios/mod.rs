@@ -22,6 +22,7 @@ mod faults_log;
 mod faults_server;
 mod gates;
 mod kill;
+mod kill_campaign;
 mod leaks;
 mod man_in_the_middle;
 mod memory;

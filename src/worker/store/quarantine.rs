@@ -3,6 +3,7 @@
 use super::{Store, failed, opened};
 use crate::drain::action::{Refusal, StoreError};
 use crate::drain::admission::{Admission, Admit};
+use crate::halt::{self, Place};
 use crate::op::OperationId;
 use crate::queue::{Database, census, mark};
 use crate::record::{QUARANTINE_MAX, Quarantined};
@@ -88,6 +89,7 @@ impl Store {
         if let Some(session) = &mut self.session {
             session.admit.quarantined.extend(ids);
         }
+        halt::here(Place::QuarantineNoted);
         // A copy for the app's diagnostics; the state file is what counts.
         if let Err(error) = mark::mark_quarantined(opened(self.data.as_ref())?, refusals, now) {
             tracing::warn!("{}", error.message);

@@ -151,8 +151,12 @@ struct Regression {
 /// The known-bad answer to a 409: the clock goes up, the rows keep their stamps.
 fn raise_clock(db: &AppDb, body: &[u8]) -> Result<()> {
     let Ok(regression) = serde_json::from_slice::<Regression>(body) else { return Ok(()) };
-    let clock = db.clock()?.unwrap_or(0);
-    if regression.stored_max > clock { db.set_clock(regression.stored_max) } else { Ok(()) }
+    // In one step: a clock that another drain raised meanwhile must not go down.
+    let transaction = Transaction::new_unchecked(db.connection(), TransactionBehavior::Immediate)?;
+    if regression.stored_max > db.clock()?.unwrap_or(0) {
+        db.set_clock(regression.stored_max)?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// What a [`ForeignDrain`] has done so far.

@@ -151,6 +151,13 @@ impl AppDb {
         count(self.connection(), "entity")
     }
 
+    /// The ids of the user's changes in the order in which they were committed, queued ones and long delivered ones.
+    pub fn entities(&self) -> Result<Vec<String>> {
+        let mut rows = self.connection().prepare("SELECT id FROM entity ORDER BY rowid")?;
+        let found = rows.query_map([], |row| row.get(0))?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The integers of `PRAGMA user_version`, `auto_vacuum`, `page_size` and the number of migrations: what no drain
     /// may change.
     pub fn untouchables(&self) -> Result<Vec<i64>> {

@@ -380,6 +380,7 @@ fn look(head: &Head, length: usize) -> Seen {
         method: head.word(0).to_owned(),
         path: head.word(1).to_owned(),
         user: bearer.and_then(|token| token::user_of(token, time::now_s())),
+        user_agent: head.header("user-agent").map(str::to_owned),
         body_bytes: length,
         ..Seen::default()
     }

@@ -176,6 +176,8 @@ pub struct Seen {
     pub path: String,
     /// Whom the token names.
     pub user: Option<String>,
+    /// `User-Agent`; the app's own drain sends none.
+    pub user_agent: Option<String>,
     /// `Content-Length`.
     pub body_bytes: usize,
     /// The ids as sent. Empty before the body was read, and where it is not a batch.
