@@ -52,10 +52,13 @@ impl Store {
         let data = opened(self.data.as_ref())?;
         let database = data.path().display().to_string();
         let mut entries = Vec::new();
+        // Where the ops are by now: another one may stand in a refusal's row.
+        let mut found = Vec::new();
         data.read(|connection| {
             for refusal in refusals {
                 let label = census::find(connection, refusal.id, &refusal.operation_id)?;
                 let Some(label) = label else { continue };
+                found.push(Refusal { id: label.id, ..refusal.clone() });
                 entries.push((
                     refusal.operation_id.clone(),
                     Quarantined {
@@ -91,7 +94,9 @@ impl Store {
         }
         halt::here(Place::QuarantineNoted);
         // A copy for the app's diagnostics; the state file is what counts.
-        if let Err(error) = mark::mark_quarantined(opened(self.data.as_ref())?, refusals, now) {
+        if !found.is_empty()
+            && let Err(error) = mark::mark_quarantined(opened(self.data.as_ref())?, &found, now)
+        {
             tracing::warn!("{}", error.message);
         }
         Ok(())

@@ -7,11 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::args::Args;
+use testkit::simulation::alike::Pairing;
 use testkit::simulation::{Report, defaults, live};
 use testkit::{Error, Result};
 
 const USAGE: &str = "simulate --seed N [--trace]   one life, and step by step what happened\n\
-                     simulate [--seeds 1000] [--from 0] [--threads 2] [--keep-going]   many lives";
+                     simulate [--seeds 1000] [--from 0] [--threads 2] [--keep-going]   many lives\n\
+                     simulate --alike [--seeds 1000] [--from 0]   the made-up files compared with real ones";
 
 /// In so many lives everything that can happen has to happen.
 const ALL_SEEN_AFTER: u64 = 10_000;
@@ -29,9 +31,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool> {
     let valued = ["seed", "seeds", "from", "threads"];
-    let args = Args::parse(std::env::args().skip(1), &valued, &["trace", "keep-going"])?;
+    let args = Args::parse(std::env::args().skip(1), &valued, &["trace", "keep-going", "alike"])?;
     if args.text("seed").is_some() {
         return one(args.get("seed", 0)?, args.has("trace"));
+    }
+    if args.has("alike") {
+        return compare(args.get("from", 0)?, args.get("seeds", 1000)?);
     }
     many(args.get("from", 0)?, args.get("seeds", 1000)?, args.get("threads", 2)?, args.has("keep-going"))
 }
@@ -45,6 +50,20 @@ fn one(seed: u64, trace: bool) -> Result<bool> {
         println!("seed {seed}: {breach}");
     }
     Ok(report.breach.is_none())
+}
+
+fn compare(from: u64, seeds: u64) -> Result<bool> {
+    let directory = std::env::temp_dir().join(format!("waveflow-simulate-{}", std::process::id()));
+    let began = Instant::now();
+    let pairing = Pairing::new(&directory)?;
+    let different = (from..from.saturating_add(seeds)).find_map(|seed| Some((seed, pairing.compare(seed).err()?)));
+    drop(pairing);
+    std::fs::remove_dir_all(&directory)?;
+    match &different {
+        Some((seed, error)) => println!("seed {seed}: {error}"),
+        None => println!("{seeds} comparisons in {:.1} s, no difference", began.elapsed().as_secs_f64()),
+    }
+    Ok(different.is_none())
 }
 
 /// What many lives came to.

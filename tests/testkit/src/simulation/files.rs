@@ -1,7 +1,7 @@
 //! The agent's access to the made-up files: what [`waveflow_sync_agent::worker::store::Store`] does with SQL, done to a
 //! [`Disk`].
 //!
-//! What must always hold: every answer is the one the real store would give for the same rows (`simulation/alike.rs`
+//! What must always hold: every answer is the one the real store would give for the same rows ([`super::alike`]
 //! compares them); who takes part and which stamps are fresh is decided by the agent's own code.
 
 mod account;
@@ -175,7 +175,8 @@ impl MadeUpFiles {
     }
 
     fn settle(&mut self, world: &mut World, acks: &[Ack]) -> Result<usize, StoreError> {
-        let some = acks.len().min(world.rng.usize(1..=SETTLED_AT_ONCE));
+        let most = if world.whole { usize::MAX } else { world.rng.usize(1..=SETTLED_AT_ONCE) };
+        let some = acks.len().min(most);
         let file = self.data(world, true)?;
         let mut left = Vec::new();
         for ack in &acks[..some] {

@@ -5,6 +5,8 @@
 //! ([`net`]), the app and its user ([`app`], [`acts`]). The design's invariants are looked at after every step
 //! ([`oracle`]); at the end faults stop, and everything has to arrive ([`rest`]).
 //!
+//! The made-up files are held to the real ones by [`alike`].
+//!
 //! This is the one part of the kit that depends on the agent.
 //!
 //! Reading order: [`life`], [`plan`], [`acts`], [`oracle`], [`rest`], then what is made up.
@@ -12,6 +14,7 @@
 pub mod acts;
 pub mod agenda;
 pub mod agent;
+pub mod alike;
 pub mod app;
 pub mod disk;
 pub mod files;

@@ -108,7 +108,7 @@ impl Net {
 
     /// A server that is down, or somebody in its place, always the same.
     fn outage(world: &mut World, kind: u8) -> Fate {
-        let (reply, wait) = match kind % 12 {
+        let (reply, wait) = match kind % 13 {
             0 => (failed(FailedKind::Network), MS),
             1 => (failed(FailedKind::Timeout), TIMEOUT),
             2 => (failed(FailedKind::Tls), 5 * MS),
@@ -119,6 +119,8 @@ impl Net {
             7 => (later(429, world.rng.u64(1..4000)), MS),
             8 => (status([502, 503, 504][world.rng.usize(0..3)], "a proxy"), MS),
             9 => (status(500, "insert failed"), 5 * SECOND),
+            // It refuses even an empty batch.
+            11 => (status([400, 413, 415, 422][world.rng.usize(0..4)], "not in this house"), MS),
             10 => (status([404, 405, 410, 204][world.rng.usize(0..4)], ""), MS),
             _ => (failed(FailedKind::Refused), MS),
         };
@@ -150,10 +152,10 @@ impl Net {
             14 => Fate::Lost(later(429, world.rng.u64(1..20)), MS),
             15 => Fate::Unheard(status(502, "a proxy gave up"), SECOND),
             _ => {
-                let kind = world.rng.u8(0..12);
+                let kind = world.rng.u8(0..13);
                 // Which server it is makes no difference to who stands in front of it.
                 let _ = server;
-                if alone && kind == 9 { Fate::Through } else { Self::outage(world, kind) }
+                if alone && (kind == 9 || kind == 11) { Fate::Through } else { Self::outage(world, kind) }
             }
         }
     }

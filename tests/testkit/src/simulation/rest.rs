@@ -62,8 +62,11 @@ impl Life {
         }
         match &self.agent {
             Some(agent) => {
-                agent.keeper.change(|record| record.paused = false);
-                agent.wake(None, Wake::Ask, true);
+                // Somebody asks, or nobody does: then it goes on by itself when its time has come.
+                if agent.keeper.look(|record| record.paused) || lock(&self.world).rng.bool() {
+                    agent.keeper.change(|record| record.paused = false);
+                    agent.wake(None, Wake::Ask, true);
+                }
             }
             None => self.record.paused = false,
         }

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::alike::Pairing;
 use super::disk::{Disk, Nature};
 use super::oracle::{Known, Oracle};
 use super::server::Sent;
@@ -35,6 +36,18 @@ fn a_seed_brings_back_the_same_life() {
         assert!(first.trace.len() > 10);
         assert_eq!(first.trace, second.trace, "seed {seed}");
         assert_eq!((first.steps, first.seen), (second.steps, second.seen), "seed {seed}");
+    }
+}
+
+/// Comparisons of each test run.
+const COMPARED: u64 = 300;
+
+#[test]
+fn the_made_up_files_answer_as_the_real_ones_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let pairing = Pairing::new(directory.path()).unwrap();
+    for seed in 0..COMPARED {
+        pairing.compare(seed).unwrap();
     }
 }
 

@@ -90,6 +90,8 @@ pub struct World {
     pub seen: BTreeMap<&'static str, u64>,
     /// Decides everything that happens.
     pub rng: Rng,
+    /// A request of the agent's does as much as it may at once, as a real one nearly always does.
+    pub whole: bool,
     /// The agent dies after so many more writes of the job it is at.
     pub writes_left: Option<u32>,
     /// What happened, for `--trace`.
@@ -118,6 +120,7 @@ impl World {
             oracle: Oracle::default(),
             seen: PLACES.iter().map(|place| (*place, 0)).collect(),
             rng,
+            whole: false,
             writes_left: None,
             trace: trace.then(Vec::new),
             made: 0,

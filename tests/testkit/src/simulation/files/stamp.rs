@@ -51,7 +51,7 @@ impl MadeUpFiles {
     }
 
     pub(super) fn assign(&self, world: &mut World, mut block: Block) -> Result<Option<Block>, StoreError> {
-        let stride = world.rng.usize(1..8);
+        let stride = if world.whole { usize::MAX } else { world.rng.usize(1..8) };
         let file = self.data(world, true)?;
         let travels = |pair: Option<Pair>| block.clock == Clock::Lamport || pair.is_some();
         let rows = file.rows.range(block.from..=block.last.max(block.from - 1)).rev();
