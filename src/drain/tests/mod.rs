@@ -1,7 +1,6 @@
 //! The pass against a made-up queue and server: each row of the verdict table, and each promise about order.
 
 mod edges;
-mod random;
 mod world;
 
 use std::time::Duration;

@@ -292,7 +292,7 @@ impl Life {
     }
 
     fn freeze(&mut self, time: Micros) {
-        self.frozen_until = self.now() + time;
+        self.frozen_until = self.frozen_until.max(self.now() + time);
         let world = &mut *lock(&self.world);
         world.count("act: freeze");
         world.tell(|| format!("the agent is stopped for {} ms", time / MS));

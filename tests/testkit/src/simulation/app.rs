@@ -197,6 +197,7 @@ pub fn foreign_begin(world: &mut World, profile: usize) -> Option<Foreign> {
     }
     let device = world.disk.device.clone()?;
     world.disk.url?;
+    let now = world.now;
     let file = world.disk.data(profile)?;
     let login = file.login.filter(|_| !file.local)?;
     let rows = file.rows.iter().filter(|(_, row)| row.nature != Nature::Sick).take(FOREIGN_BATCH);
@@ -206,6 +207,7 @@ pub fn foreign_begin(world: &mut World, profile: usize) -> Option<Foreign> {
         pair: row.pair,
         profile,
         row: *id,
+        read: now,
     };
     let ops: Vec<Sent> = rows.map(sent).collect();
     (!ops.is_empty()).then_some(Foreign { profile, login, device, ops })

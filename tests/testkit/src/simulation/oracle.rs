@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::agenda::{Micros, SECOND};
-use super::disk::{Disk, Nature};
+use super::disk::{Disk, Nature, Row};
 use super::server::Sent;
 
 /// Requests within a second that bring nothing forward; more is a loop.
@@ -119,9 +119,11 @@ impl Oracle {
             return;
         };
         // A copy that was under way for long, and has a stamp the row had before: nobody can call it back.
-        let stale = at.stamp != op.stamp || self.unclocked.contains(&op.profile);
+        let stale = at.stamp != op.stamp || at.since > op.read || self.unclocked.contains(&op.profile);
         let waits = |id: &Uuid| self.ops.get(id).is_some_and(|known| !known.late && !known.is_stored());
-        let overtaken = file.rows.range(..row).find(|(_, other)| waits(&other.operation_id)).map(|(id, _)| *id);
+        // What stands there since then only (a backup came back) cannot have been sent before.
+        let before = |other: &Row| other.since <= op.read && waits(&other.operation_id);
+        let overtaken = file.rows.range(..row).find(|(_, other)| before(other)).map(|(id, _)| *id);
         if let Some(other) = overtaken {
             self.breach(|| format!("row {row} of profile {} is stored before row {other}", op.profile));
         }

@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 use waveflow_sync_agent::op::{Pair, Reply};
 
+use super::agenda::Micros;
+
 /// An op on the wire.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
@@ -21,6 +23,8 @@ pub struct Sent {
     pub profile: usize,
     /// Its row there.
     pub row: i64,
+    /// When it was read there.
+    pub read: Micros,
 }
 
 /// What a (user, device) has stored.

@@ -10,6 +10,7 @@ use waveflow_sync_agent::drain::admission::Admission;
 use waveflow_sync_agent::op::{Op, OperationId, Pair, STAMP_LIMIT};
 
 use super::{MadeUpFiles, account};
+use crate::simulation::agenda::Micros;
 use crate::simulation::disk::{Nature, Row};
 use crate::simulation::server::Sent;
 use crate::simulation::world::World;
@@ -21,12 +22,13 @@ impl MadeUpFiles {
     pub(super) fn read(&self, world: &mut World, plan: &Plan) -> Result<Answer, StoreError> {
         let session = self.session()?;
         let paused = self.keeper.look(|record| record.paused);
+        let now = world.now;
         let file = self.data(world, false)?;
         if paused || file.local || account::signed_in(file).as_ref() != Some(&session.signed_in) {
             return Ok(Answer::AccountChanged);
         }
         let mut reading = Reading { plan, rows: Rows { cursor: plan.after, ..Rows::default() }, skipped: 0, bytes: 0 };
-        let mut body = Body::new(session.device.as_deref().unwrap_or_default(), self.profile);
+        let mut body = Body::new(session.device.as_deref().unwrap_or_default(), self.profile, now);
         let mut overtaken = Vec::new();
         let mut found: Vec<(&i64, &Row)> =
             file.rows.range(plan.after.saturating_add(1)..).take_while(|(id, _)| **id <= plan.until).collect();
@@ -112,13 +114,14 @@ impl Reading<'_> {
     }
 }
 
-/// A body: the device, the profile, and for each op a fixed part and as much as fills it up.
+/// A body: the profile, the device, when it was read, and for each op a fixed part and as much as fills it up.
 struct Body(Vec<u8>);
 
 impl Body {
-    fn new(device: &str, profile: usize) -> Self {
+    fn new(device: &str, profile: usize, now: Micros) -> Self {
         let mut bytes = vec![u8::try_from(profile).unwrap_or(u8::MAX), u8::try_from(device.len()).unwrap_or(u8::MAX)];
         bytes.extend_from_slice(device.as_bytes());
+        bytes.extend_from_slice(&now.to_le_bytes());
         Self(bytes)
     }
 
@@ -143,14 +146,15 @@ pub fn unpack(body: &[u8]) -> Option<(String, Vec<Sent>)> {
     let profile = usize::from(*body.first().filter(|first| **first != b'{')?);
     let device = usize::from(*body.get(1)?);
     let name = String::from_utf8_lossy(body.get(2..2 + device)?).into_owned();
-    let mut rest = body.get(2 + device..)?;
+    let read = Micros::from_le_bytes(body.get(2 + device..10 + device)?.try_into().ok()?);
+    let mut rest = body.get(10 + device..)?;
     let mut ops = Vec::new();
     while rest.len() >= OP_BYTES {
         let operation_id = Uuid::from_slice(rest.get(..16)?).ok()?;
         let number = |at: usize| Some(i64::from_le_bytes(rest.get(16 + at * 8..24 + at * 8)?.try_into().ok()?));
         let pair = Pair { wall: number(2)?, logical: number(3)? };
         let pair = (pair.wall != 0).then_some(pair);
-        ops.push(Sent { operation_id, stamp: number(1)?, pair, profile, row: number(0)? });
+        ops.push(Sent { operation_id, stamp: number(1)?, pair, profile, row: number(0)?, read });
         rest = rest.get(usize::try_from(number(4)?).ok()?..)?;
     }
     Some((name, ops))
