@@ -25,6 +25,7 @@ mod promises;
 mod quarantine;
 mod secrets;
 mod sigkill;
+mod soak;
 mod strangers;
 mod tls;
 mod unnoticed;
