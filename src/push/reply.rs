@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
@@ -54,6 +54,17 @@ pub(super) fn read(answer: &Answer<'_>, secrets: &Secrets<'_>) -> Reply {
         retry_after: retry_after(answer.headers, answer.now),
         words: describe(answer, secrets),
     })
+}
+
+/// Reads an answer that did not come over a wire of ours, whole, to a request of `token` and `request`; headers that are
+/// none are left out. `None`: there is no such status. For tests from outside.
+pub fn read_parts(status: u16, headers: &[(&str, &[u8])], body: &[u8], token: &str, request: &[u8]) -> Option<Reply> {
+    let status = StatusCode::from_u16(status).ok()?;
+    let pairs =
+        headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_bytes(value).ok()?)));
+    let headers: HeaderMap = pairs.collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect();
+    let answer = Answer { status, headers: &headers, body, whole: true, now: SystemTime::now() };
+    Some(read(&answer, &Secrets { token, request }))
 }
 
 fn describe(answer: &Answer<'_>, secrets: &Secrets<'_>) -> String {
@@ -262,8 +273,6 @@ impl From<WirePair> for Pair {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     const A: &str = "00000000-0000-4000-8000-00000000000a";
