@@ -293,8 +293,10 @@ fn address(text: &str) -> Option<Uri> {
 fn without_password(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{scheme}://…@{host}"))
+        // A path may have one too, and is no secret.
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (_, host) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://…@{host}{path}"))
     };
     hidden().unwrap_or_else(|| url.to_owned())
 }
@@ -353,6 +355,7 @@ mod tests {
         assert_eq!(given, "http://me:secret@proxy:3128");
         assert_eq!(without_password(&given), "http://…@proxy:3128");
         assert_eq!(without_password("http://me:a@b@proxy:1"), "http://…@proxy:1");
+        assert_eq!(without_password("https://music.example/@me"), "https://music.example/@me");
         assert_eq!(proxy(Given::Text("https://proxy:3128")), None);
         assert_eq!(proxy(Given::Text("http://proxy/path")), None);
     }
