@@ -5,6 +5,7 @@ mod accounts;
 mod accounts_daemon;
 mod bad_input;
 mod conflicts;
+mod corpus;
 mod daemon_commands;
 mod daemon_drain_now;
 mod daemon_files;
