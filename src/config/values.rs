@@ -281,8 +281,9 @@ fn proxy(given: Given<'_>) -> Option<String> {
 }
 
 fn address(text: &str) -> Option<Uri> {
-    // A fragment is dropped without a word by the parser.
-    let uri: Uri = if text.contains('#') { return None } else { text.parse().ok()? };
+    // A fragment is dropped without a word by the parser, and beyond ASCII it takes what is no part of an address.
+    let is_wrong = |c: char| c == '#' || c.is_control() || c.is_whitespace();
+    let uri: Uri = if text.contains(is_wrong) { return None } else { text.parse().ok()? };
     uri.host().filter(|host| !host.is_empty())?;
     // `host:` and `host:99999` come back without a port.
     let authority = uri.authority()?.as_str();
@@ -342,6 +343,8 @@ mod tests {
             "https://a:99999",
             "https://a:",
             "https://a b/",
+            "https://a/\u{94}",
+            "https://a/b\u{a0}c",
             "/path",
             "http://[::1]:x",
         ] {
