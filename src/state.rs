@@ -147,9 +147,7 @@ impl<T: Serialize + DeserializeOwned + Default + Clone + PartialEq> StateFile<T>
             return Ok(false);
         }
         let path = self.directory.join(FILE_NAME);
-        let mut bytes = serde_json::to_vec(&Envelope { version: VERSION, state })
-            .map_err(|error| StateError::io(&path, "write")(error.into()))?;
-        bytes.push(b'\n');
+        let bytes = render(state).map_err(|error| StateError::io(&path, "write")(error.into()))?;
         if bytes.len() as u64 > SIZE_LIMIT {
             return Err(StateError::TooLarge { path, size: bytes.len() as u64 });
         }
@@ -214,8 +212,15 @@ fn read(path: &Path, user: u32) -> Result<Option<Vec<u8>>, StateError> {
     Ok(Some(bytes))
 }
 
-/// The state, or why it cannot be understood.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+/// What the file holds that says this.
+pub fn render<T: Serialize>(state: &T) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(&Envelope { version: VERSION, state })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The state that a file of these bytes holds, or why it cannot be understood.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() as u64 > SIZE_LIMIT {
         return Err(format!("it is longer than {SIZE_LIMIT} bytes"));
     }

@@ -6,4 +6,6 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod scenarios;

@@ -57,7 +57,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A key nobody knows.
-    #[error("{place}: unknown key `{key}`; did you mean `{nearest}`?")]
+    #[error("{place}: unknown key `{}`; did you mean `{nearest}`?", harmless(key))]
     UnknownKey {
         /// Where.
         place: Origin,
@@ -67,7 +67,7 @@ pub enum ConfigError {
         nearest: String,
     },
     /// A section nobody knows.
-    #[error("{place}: unknown section `[{section}]`; did you mean `[{nearest}]`?")]
+    #[error("{place}: unknown section `[{}]`; did you mean `[{nearest}]`?", harmless(section))]
     UnknownSection {
         /// Where.
         place: Origin,
@@ -99,7 +99,7 @@ pub enum ConfigError {
     /// The socket's path does not fit.
     #[error(
         "{place}: `control.socket` is {length} bytes long, and this system takes at most {limit}: {}; set a shorter one",
-        path.display()
+        harmless(&path.to_string_lossy())
     )]
     SocketTooLong {
         /// Where it came from.
@@ -114,6 +114,12 @@ pub enum ConfigError {
     /// There is no home directory to keep state in.
     #[error("there is no place for the agent's state: set HOME, XDG_STATE_HOME or `state_dir`")]
     NoHome,
+}
+
+/// A name from the file, so that it steers no terminal: a TOML key may be any text.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 fn asked_for(named: Option<&Origin>) -> String {

@@ -178,18 +178,28 @@ impl Loaded {
 /// Finds out what is in force.
 pub fn load(flags: &Flags, env: &Environment) -> Result<Loaded, ConfigError> {
     let (path, named) = config_file(flags, env);
+    let text = match &path {
+        Some(path) => file::read(path, named.as_ref())?,
+        None => None,
+    };
+    load_text(flags, env, path, text.as_deref())
+}
+
+/// What would be in force if `text` stood in the file at `file`; `None`: it is not there. Reads no file.
+pub fn load_text(
+    flags: &Flags,
+    env: &Environment,
+    file: Option<PathBuf>,
+    text: Option<&str>,
+) -> Result<Loaded, ConfigError> {
     let mut loading = Loading { env, config: blank(env), origins: vec![Origin::Default; KEYS.len()] };
     loading.apply_standards()?;
-    let mut file_read = false;
-    if let Some(path) = &path
-        && let Some(text) = file::read(path, named.as_ref())?
-    {
-        loading.apply_file(path, &text)?;
-        file_read = true;
+    if let Some((path, text)) = file.as_ref().zip(text) {
+        loading.apply_file(path, text)?;
     }
     loading.apply_given(flags)?;
     loading.finish()?;
-    Ok(Loaded { config: loading.config, file: path, file_read, origins: loading.origins })
+    Ok(Loaded { config: loading.config, file, file_read: text.is_some(), origins: loading.origins })
 }
 
 fn config_file(flags: &Flags, env: &Environment) -> (Option<PathBuf>, Option<Origin>) {

@@ -143,6 +143,10 @@ fn what_nobody_knows_is_named_with_line_and_the_nearest_known() {
         message("log.file = \"x\"\nzzz = 1"),
         "sync-agent.toml:1: unknown key `log.file`; did you mean `server.ca_file`?"
     );
+    for steering in ["\"\\u001b[31m\" = 1", "[\"\\u001b[31m\"]\na = 1", "control.socket = \"/\\u001b{long}\""] {
+        let message = message(&steering.replace("{long}", &"x".repeat(120)));
+        assert!(message.contains("\\u{1b}") && !message.contains('\u{1b}'), "{message:?}");
+    }
 }
 
 #[test]

@@ -281,8 +281,9 @@ fn proxy(given: Given<'_>) -> Option<String> {
 }
 
 fn address(text: &str) -> Option<Uri> {
-    // A fragment is dropped without a word by the parser.
-    let uri: Uri = if text.contains('#') { return None } else { text.parse().ok()? };
+    // A fragment is dropped without a word by the parser, and beyond ASCII it takes what is no part of an address.
+    let is_wrong = |c: char| c == '#' || c.is_control() || c.is_whitespace();
+    let uri: Uri = if text.contains(is_wrong) { return None } else { text.parse().ok()? };
     uri.host().filter(|host| !host.is_empty())?;
     // `host:` and `host:99999` come back without a port.
     let authority = uri.authority()?.as_str();
@@ -293,8 +294,10 @@ fn address(text: &str) -> Option<Uri> {
 fn without_password(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{scheme}://…@{host}"))
+        // A path may have one too, and is no secret.
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (_, host) = authority.rsplit_once('@')?;
+        Some(format!("{scheme}://…@{host}{path}"))
     };
     hidden().unwrap_or_else(|| url.to_owned())
 }
@@ -340,6 +343,8 @@ mod tests {
             "https://a:99999",
             "https://a:",
             "https://a b/",
+            "https://a/\u{94}",
+            "https://a/b\u{a0}c",
             "/path",
             "http://[::1]:x",
         ] {
@@ -353,6 +358,7 @@ mod tests {
         assert_eq!(given, "http://me:secret@proxy:3128");
         assert_eq!(without_password(&given), "http://…@proxy:3128");
         assert_eq!(without_password("http://me:a@b@proxy:1"), "http://…@proxy:1");
+        assert_eq!(without_password("https://music.example/@me"), "https://music.example/@me");
         assert_eq!(proxy(Given::Text("https://proxy:3128")), None);
         assert_eq!(proxy(Given::Text("http://proxy/path")), None);
     }

@@ -3,9 +3,10 @@
 //! What must always hold: only the owner (and root) is heard; every line, client, and wait has a limit; a client that
 //! stalls, floods or vanishes costs nobody else anything.
 //!
-//! Reading order: [`command`] (the lines), [`socket`] (making and finding the socket), [`server`], [`client`].
+//! Reading order: [`lines`] (bytes to lines), [`command`] (lines to commands), [`socket`] (making and finding the socket), [`server`], [`client`].
 
 pub mod client;
 pub mod command;
+pub mod lines;
 pub mod server;
 pub mod socket;

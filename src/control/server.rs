@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::command::{Command, LINE_MAX, LINES, NoCommand};
+use super::lines::{Lines, TooLong};
 use super::socket;
 use crate::cli::outcome::Report;
 use crate::daemon::agent::Agent;
@@ -138,11 +139,11 @@ async fn refuse(mut stream: UnixStream, _seat: Seat) {
 async fn client(mut stream: UnixStream, agent: Rc<Agent>, _seat: Seat) {
     let mut lines = Lines::default();
     let mut patience = FIRST_LINE;
-    while let Ok(Some(line)) = tokio::time::timeout(patience, lines.next(&mut stream)).await {
+    while let Ok(Some(line)) = tokio::time::timeout(patience, next_line(&mut lines, &mut stream)).await {
         patience = NEXT_LINE;
         let (answer, goes_on) = match line {
             Ok(line) => (answer(&line, &agent, &stream).await, true),
-            Err(()) => (Some(error("line_too_long", &format!("a line has at most {LINE_MAX} bytes"))), false),
+            Err(TooLong) => (Some(error("line_too_long", &format!("a line has at most {LINE_MAX} bytes"))), false),
         };
         let Some(answer) = answer else { return };
         if !write(&mut stream, &answer).await || !goes_on {
@@ -157,36 +158,19 @@ fn is_owner(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// Lines of one client, read with a limit.
-#[derive(Default)]
-struct Lines {
-    buffer: Vec<u8>,
-    ended: bool,
-}
-
-impl Lines {
-    /// The next line; `Err` where it is too long; `None` at the end.
-    async fn next(&mut self, stream: &mut UnixStream) -> Option<Result<String, ()>> {
-        loop {
-            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                if at > LINE_MAX {
-                    return Some(Err(()));
-                }
-                let line: Vec<u8> = self.buffer.drain(..=at).collect();
-                return Some(Ok(String::from_utf8_lossy(&line[..at]).into_owned()));
-            }
-            if self.buffer.len() > LINE_MAX {
-                return Some(Err(()));
-            }
-            if self.ended {
-                let rest = std::mem::take(&mut self.buffer);
-                return (!rest.is_empty()).then(|| Ok(String::from_utf8_lossy(&rest).into_owned()));
-            }
-            let mut some = [0; 1024];
-            match stream.read(&mut some).await {
-                Ok(0) | Err(_) => self.ended = true,
-                Ok(count) => self.buffer.extend_from_slice(&some[..count]),
-            }
+/// The client's next line; `None` at the end.
+async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Result<String, TooLong>> {
+    loop {
+        if let Some(line) = lines.next() {
+            return Some(line);
+        }
+        if lines.has_ended() {
+            return None;
+        }
+        let mut some = [0; 1024];
+        match stream.read(&mut some).await {
+            Ok(0) | Err(_) => lines.end(),
+            Ok(count) => lines.feed(&some[..count]),
         }
     }
 }

@@ -14,7 +14,7 @@ mod connect;
 mod link;
 mod patient;
 pub mod proxy;
-mod reply;
+pub mod reply;
 pub mod target;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,12 @@
 //! is kept.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
 
@@ -54,6 +56,17 @@ pub(super) fn read(answer: &Answer<'_>, secrets: &Secrets<'_>) -> Reply {
     })
 }
 
+/// Reads an answer that did not come over a wire of ours, whole, to a request of `token` and `request`; headers that are
+/// none are left out. `None`: there is no such status. For tests from outside.
+pub fn read_parts(status: u16, headers: &[(&str, &[u8])], body: &[u8], token: &str, request: &[u8]) -> Option<Reply> {
+    let status = StatusCode::from_u16(status).ok()?;
+    let pairs =
+        headers.iter().filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_bytes(value).ok()?)));
+    let headers: HeaderMap = pairs.collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect();
+    let answer = Answer { status, headers: &headers, body, whole: true, now: SystemTime::now() };
+    Some(read(&answer, &Secrets { token, request }))
+}
+
 fn describe(answer: &Answer<'_>, secrets: &Secrets<'_>) -> String {
     if answer.status.is_redirection() {
         let location = answer.headers.get(header::LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -96,9 +109,7 @@ fn accepted(body: &[u8]) -> Option<Reply> {
 }
 
 fn conflict(body: &[u8]) -> Option<Reply> {
-    // A derived reader would also take a list of the values for the object.
-    body.trim_ascii_start().first().filter(|byte| **byte == b'{')?;
-    let conflict: Conflict = serde_json::from_slice(body).ok()?;
+    let Object(conflict) = serde_json::from_slice::<Object<Conflict>>(body).ok()?;
     let device_id = conflict.device_id.filter(|id| id.len() <= MAX_DEVICE_ID)?;
     match conflict.error.as_deref() {
         Some("lamport_regression") => Some(Reply::Regression {
@@ -106,7 +117,9 @@ fn conflict(body: &[u8]) -> Option<Reply> {
             stored_max: conflict.stored_max?,
             offending: conflict.offending_lamport_ts?,
         }),
-        Some("hlc_regression") => Some(Reply::PairRegression { device_id, offending: conflict.offending_hlc?.into() }),
+        Some("hlc_regression") => {
+            Some(Reply::PairRegression { device_id, offending: conflict.offending_hlc?.0.into() })
+        }
         _ => None,
     }
 }
@@ -212,6 +225,25 @@ fn only<'de, A: MapAccess<'de>, T: Deserialize<'de>>(mut map: A, wanted: impl Fn
     found.ok_or_else(|| de::Error::custom("a key is missing"))
 }
 
+/// An object and nothing else: a derived reader would also take a list of the values for it.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        reader.deserialize_map(Fields(PhantomData))
+    }
+}
+
 /// Either conflict. Every field may be missing, so that nothing else than an object with all that is needed passes.
 #[derive(serde::Deserialize)]
 struct Conflict {
@@ -224,7 +256,7 @@ struct Conflict {
     #[serde(default)]
     offending_lamport_ts: Option<i64>,
     #[serde(default)]
-    offending_hlc: Option<WirePair>,
+    offending_hlc: Option<Object<WirePair>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -241,8 +273,6 @@ impl From<WirePair> for Pair {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     const A: &str = "00000000-0000-4000-8000-00000000000a";
@@ -340,6 +370,7 @@ mod tests {
             "{\"error\":\"lamport_regression\",\"stored_max\":1,\"offending_lamport_ts\":1}",
             "{\"error\":\"hlc_regression\",\"device_id\":\"d\",\"offending_hlc\":{\"wall\":1}}",
             "{\"error\":\"other\",\"device_id\":\"d\",\"stored_max\":1,\"offending_lamport_ts\":1}",
+            "{\"error\":\"hlc_regression\",\"device_id\":\"d\",\"offending_hlc\":[1,2]}",
             "[\"lamport_regression\",\"d\",1,2]",
             &format!(
                 "{{\"error\":\"lamport_regression\",\"device_id\":\"{long}\",\"stored_max\":1,\"offending_lamport_ts\":1}}"

@@ -24,6 +24,9 @@ const QUOTATION: usize = 24;
 /// Said instead of a text that quotes the request.
 const QUOTES_REQUEST: &str = "(text repeats the request, not shown)";
 
+/// Said of what nobody could read.
+const NOT_TEXT: &str = "an answer that is not text";
+
 /// What must not come out again.
 #[derive(Clone, Copy)]
 pub(super) struct Secrets<'a> {
@@ -50,9 +53,11 @@ pub(super) fn describe(body: &[u8], secrets: &Secrets<'_>) -> String {
     }
     if text.contains('\u{fffd}') && text.chars().filter(|c| c.is_control() || *c == '\u{fffd}').count() > text.len() / 8
     {
-        return "an answer that is not text".to_owned();
+        return NOT_TEXT.to_owned();
     }
-    sentence(text.lines().next().unwrap_or_default(), secrets)
+    let sentence = sentence(text.lines().next().unwrap_or_default(), secrets);
+    // Nothing but what steers a terminal.
+    if sentence.is_empty() { NOT_TEXT.to_owned() } else { sentence }
 }
 
 /// A location to be redirected to: without user name, query and fragment, which may hold secrets.
@@ -177,7 +182,8 @@ mod tests {
     #[test]
     fn what_is_no_text_is_not_shown() {
         let secrets = Secrets { token: TOKEN, request: b"" };
-        assert_eq!(describe(&[0x1f, 0x8b, 8, 0, 0xff, 0xfe, 0x80, 3], &secrets), "an answer that is not text");
+        assert_eq!(describe(&[0x1f, 0x8b, 8, 0, 0xff, 0xfe, 0x80, 3], &secrets), NOT_TEXT);
+        assert_eq!(describe("\0\u{1b}\u{202e}\nsecond".as_bytes(), &secrets), NOT_TEXT);
         assert_eq!(
             describe(b"d\xe9sol\xe9, le service est indisponible", &secrets),
             "d\u{fffd}sol\u{fffd}, le service est indisponible"

@@ -187,9 +187,8 @@ impl<'r> Fields<'r> {
     fn of(row: &'r rusqlite::Row<'_>) -> Result<Self, &'static str> {
         let wall = integer(row, 10, "hlc_wall")?;
         let logical = integer(row, 11, "hlc_logical")?;
-        if !matches!(row.get_ref(1), Ok(ValueRef::Text(_))) {
-            return Err("operation_id");
-        }
+        // What is no text has a stand-in (see [`stored_id`]), which must not travel in its place.
+        text(row, 1, "operation_id")?.ok_or("operation_id")?;
         Ok(Self {
             lamport_ts: integer(row, 3, "lamport_ts")?,
             entity: text(row, 4, "entity")?.ok_or("entity")?,

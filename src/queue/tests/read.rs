@@ -102,6 +102,19 @@ fn a_row_that_cannot_be_read_spoils_nothing_but_itself() {
 }
 
 #[test]
+fn an_id_that_is_no_utf8_does_not_travel_under_another_name() {
+    let place = Place::with(Generation::Three, 2);
+    place
+        .app
+        .connection()
+        .execute("UPDATE sync_pending_op SET operation_id = CAST(x'ff' AS TEXT) WHERE id = 1", [])
+        .unwrap();
+    let rows = place.read(&plan());
+    assert_eq!((ids(&rows), rows.sick.len()), (vec![2], 1));
+    assert!(rows.sick[0].words.contains("`operation_id`"), "{:?}", rows.sick);
+}
+
+#[test]
 fn a_payload_beyond_all_measure_is_not_loaded() {
     let place = Place::new(Generation::One);
     let long = |bytes: i64| {

@@ -39,7 +39,8 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`data_dir`], [`ops`], [`server`], then the rest.
+//! Reading order: [`data_dir`], [`ops`], [`server`], then the rest. [`soak`] is the
+//! one place that starts an agent: as a process, by its path.
 
 pub mod args;
 pub mod data_dir;
@@ -52,6 +53,7 @@ pub mod made_up_app;
 pub mod ops;
 pub mod server;
 pub mod simulation;
+pub mod soak;
 mod sync;
 pub mod time;
 pub mod token;

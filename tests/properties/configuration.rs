@@ -1,0 +1,112 @@
+//! A configuration file, as it is: what is taken is within its bounds and shown as it is, what is refused is refused in a
+//! line of words without a password.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use waveflow_sync_agent::config::{self, Config, ConfigError, Environment, Flags, Loaded, Platform};
+
+/// Where the file would be.
+const FILE: &str = "/home/me/.config/waveflow/sync-agent.toml";
+/// A sentence for people; a path in it may be as long as it likes, and so may a value that is repeated.
+const WORDS_MAX: usize = 1000;
+/// A shorter text could stand in a sentence by chance.
+const PASSWORD_MIN: usize = 12;
+
+/// See the module.
+pub(crate) fn check(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match load(text) {
+        Ok(loaded) => {
+            let _: toml::Table = toml::from_str(text).expect("what is taken is TOML");
+            check_bounds(&loaded.config);
+            check_shown(&loaded);
+        }
+        Err(error) => check_words(&error, text),
+    }
+}
+
+fn load(text: &str) -> Result<Loaded, ConfigError> {
+    let variables = [("HOME", "/home/me"), ("XDG_RUNTIME_DIR", "/run/user/1000")];
+    let env = Environment::new(Platform::Linux, Path::new("/"), variables);
+    config::load_text(&Flags::default(), &env, Some(PathBuf::from(FILE)), Some(text))
+}
+
+/// As `config/sync-agent.toml` tells them.
+fn check_bounds(config: &Config) {
+    let within = |value: Duration, from_ms: u64, to_s: u64| {
+        assert!((Duration::from_millis(from_ms)..=Duration::from_secs(to_s)).contains(&value), "{value:?}");
+    };
+    within(config.server.connect_timeout, 100, 120);
+    within(config.server.request_timeout, 1000, 600);
+    within(config.drain.interval, 1000, 3600);
+    within(config.retry.initial, 100, 3600);
+    within(config.retry.max, 100, 3600);
+    within(config.watch.poll_interval, 100, 60);
+    assert!(config.retry.initial <= config.retry.max);
+    assert!((1..=1024).contains(&config.drain.batch_ops));
+    assert!((64 << 10..=2 << 20).contains(&config.drain.batch_bytes));
+    assert!(config.metrics.listen.is_none_or(|address| address.ip().is_loopback()));
+    let paths = [Some(&config.state_dir), Some(&config.control.socket)];
+    let paths = paths.into_iter().chain([config.data_dir.as_ref(), config.server.ca_file.as_ref()]).flatten();
+    paths.for_each(|path| assert!(path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0)));
+    assert!(config.control.socket.as_os_str().len() <= 107);
+    for (url, schemes) in
+        [(&config.server.url, ["http://", "https://"].as_slice()), (&config.server.proxy, &["http://"])]
+    {
+        let Some(url) = url else { continue };
+        let lower = url.to_ascii_lowercase();
+        assert!(schemes.iter().any(|scheme| lower.starts_with(scheme)) && !url.ends_with('/'), "{url:?}");
+        assert!(!url.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#')), "{url:?}");
+    }
+    let authority = config.server.url.as_ref().and_then(|url| url.split('/').nth(2));
+    assert!(!authority.is_some_and(|authority| authority.contains('@')), "{authority:?}");
+}
+
+/// What is shown, written into a file, is the same configuration; but for a password, which is not shown.
+fn check_shown(loaded: &Loaded) {
+    let mut again = String::new();
+    let mut section = "";
+    for (key, shown, _) in loaded.values() {
+        let Some(shown) = shown else { continue };
+        if key.section != section {
+            section = key.section;
+            let _ = writeln!(again, "[{section}]");
+        }
+        let _ = writeln!(again, "{} = {shown}", key.name);
+    }
+    if let Some((user, host)) = loaded.config.server.proxy.as_ref().and_then(|proxy| proxy.rsplit_once('@')) {
+        // The host is shown, and may hold the same word by chance.
+        let without_host = again.replace(host, "");
+        let password = user.rsplit_once(':').map(|(_, password)| password);
+        assert!(password.is_none_or(|word| word.len() < PASSWORD_MIN || !without_host.contains(word)), "{again}");
+        return;
+    }
+    let reloaded = load(&again).unwrap_or_else(|error| panic!("{error}\n{again}"));
+    assert_eq!(reloaded.config, loaded.config);
+    // `Debug` and `PartialEq` of the server are two matters: what is not printed is compared all the same.
+    assert!(reloaded.config.server == loaded.config.server);
+}
+
+fn check_words(error: &ConfigError, text: &str) {
+    let words = error.to_string();
+    assert!(!words.is_empty() && words.len() <= WORDS_MAX.max(2 * text.len() + FILE.len()), "{words:?}");
+    assert!(!words.contains(|c: char| c.is_control() && c != '\n'), "{words:?}");
+    if let Ok(table) = toml::from_str::<toml::Table>(text) {
+        assert!(!matches!(error, ConfigError::Syntax { .. }), "{words:?}");
+        for key in ["url", "proxy"] {
+            let value = table.get("server").and_then(|server| server.get(key)?.as_str());
+            let password = value.filter(|value| value.len() >= PASSWORD_MIN && value.contains('@'));
+            let told = matches!(error, ConfigError::Value { key: told, .. } if *told == format!("server.{key}"));
+            assert!(!told || password.is_none_or(|password| !words.contains(password)), "{words:?}");
+        }
+    }
+    if let ConfigError::UnknownKey { place, .. }
+    | ConfigError::Value { place, .. }
+    | ConfigError::Syntax { place, .. } = error
+    {
+        let config::Origin::File { line, .. } = place else { panic!("{words:?}") };
+        assert!((1..=text.split('\n').count()).contains(line), "{words:?}");
+    }
+}
