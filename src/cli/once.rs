@@ -56,6 +56,9 @@ pub(super) fn run(config: &Config, wait: Duration, json: bool, env: &Environment
     super::answer(&text, report.exit())
 }
 
+/// Passes in a row that send nothing although something remains.
+const FRUITLESS_MAX: u32 = 3;
+
 /// Everything `once` works with.
 struct Round {
     engine: Engine,
@@ -69,8 +72,8 @@ struct Drained {
     label: ProfileLabel,
     worker: Worker,
     sent: u64,
-    /// The last pass sent something.
-    went: bool,
+    /// Passes in a row that sent nothing.
+    fruitless: u32,
     outcome: Outcome,
 }
 
@@ -123,14 +126,14 @@ impl Round {
         let drained = self.drained.entry(id).or_insert_with(|| {
             let worker = engine.worker(&self.directory, profile);
             let outcome = Outcome { next: Next::Now, ..Outcome::skipped(Reason::Unavailable) };
-            Drained { label, worker, sent: 0, went: false, outcome }
+            Drained { label, worker, sent: 0, fruitless: 0, outcome }
         });
         if *stopped.borrow() && drained.outcome.next != Next::Now || drained.worker.wait(engine).is_some() {
             return;
         }
         let outcome = drained.worker.drain(engine, stopped).await;
         drained.sent += outcome.sent;
-        drained.went = outcome.sent > 0;
+        drained.fruitless = if outcome.sent > 0 { 0 } else { drained.fruitless + 1 };
         // A pass that was stopped has nothing to say about why ops remain; the one before has.
         let error = outcome.error.clone().or_else(|| drained.outcome.error.take().filter(|_| outcome.remaining > 0));
         drained.outcome = Outcome { error, ..outcome };
@@ -148,10 +151,12 @@ impl Round {
 
 impl Drained {
     /// Whether another pass could do more than the last one: something remains, and it was sent from, or failed, or
-    /// changed under the pass. A pass that could have sent and did not would only be repeated, without a pause.
+    /// changed under the pass. What the app queued after a pass began, the next one sends; but one that could have sent
+    /// and did not is repeated [`FRUITLESS_MAX`] times at the most, for there is no pause between them.
     fn has_hope(&self) -> bool {
         let Outcome { remaining, error, next, .. } = &self.outcome;
-        *next == Next::Now || *remaining > 0 && (error.is_some() || *next != Next::WhenWoken || self.went)
+        *next == Next::Now
+            || *remaining > 0 && (error.is_some() || *next != Next::WhenWoken || self.fruitless < FRUITLESS_MAX)
     }
 }
 

@@ -148,6 +148,11 @@ impl Tasks {
         self.all.push(Task { future: Box::pin(future), woken: Arc::new(Woken(AtomicBool::new(true))) });
     }
 
+    /// How many have not ended.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Whether all have ended.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

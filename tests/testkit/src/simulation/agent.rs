@@ -222,6 +222,14 @@ impl Agent {
         self.tasks.is_empty()
     }
 
+    /// Whether a profile is at work, or waits for a server, or was sent away and has not left yet.
+    pub fn is_busy(&self) -> bool {
+        let rests = |served: &Rc<Served>| {
+            !matches!(served.standing.borrow().state, State::Draining | State::BackingOff | State::Unauthorized)
+        };
+        self.tasks.len() > self.served.len() || !self.served.values().all(rests)
+    }
+
     /// Counts the states the profiles are in.
     pub fn count_states(&self, last: &mut BTreeMap<usize, State>) {
         for (at, served) in &self.served {

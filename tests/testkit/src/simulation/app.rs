@@ -256,7 +256,7 @@ pub fn foreign_end(world: &mut World, foreign: &Foreign, portal: bool) {
     write_log(world, *profile);
 }
 
-/// Another program of the same account and device stores ops under stamps around this profile's.
+/// Another program of the same account, and mostly of the same device, stores ops under stamps around this profile's.
 pub fn take_stamps(world: &mut World, profile: usize, largest: bool) {
     let (Some(server), Some(device)) = (world.disk.url, world.disk.device.clone()) else { return };
     let Some((login, clock)) = world.disk.data(profile).and_then(|file| Some((file.login?, file.lamport?))) else {
@@ -265,6 +265,8 @@ pub fn take_stamps(world: &mut World, profile: usize, largest: bool) {
     let from = clock.saturating_sub(world.rng.i64(0..20)).max(1);
     let until = from.saturating_add(world.rng.i64(0..40));
     let stamps = (from..=until).chain(largest.then_some(i64::MAX)).filter(|stamp| *stamp < 1 << 31 || largest);
+    // What another device of the account stores takes nothing from this one.
+    let device = if world.rng.u8(0..4) == 0 { "another device".to_owned() } else { device };
     world.servers[server].take(login.user, &device, stamps);
     world.tell(|| format!("stamps {from} to {until} are taken, the largest too: {largest}"));
 }

@@ -4,7 +4,6 @@
 //! or when a person lets it go; a commit in fine weather is on its way at once; and then there is silence.
 
 use waveflow_sync_agent::op::OperationId;
-use waveflow_sync_agent::status::State;
 use waveflow_sync_agent::trigger::slot::Wake;
 
 use super::acts::make_ready;
@@ -195,10 +194,7 @@ impl Life {
     }
 
     fn is_idle(&self) -> bool {
-        let busy = |agent: &super::agent::Agent| {
-            agent.served.values().any(|served| served.standing.borrow().state == State::Draining)
-        };
-        self.agent.as_ref().is_none_or(|agent| !busy(agent))
+        self.agent.as_ref().is_none_or(|agent| !agent.is_busy())
     }
 
     fn pass_time(&mut self, time: Micros) {
