@@ -1,6 +1,6 @@
 //! The wall clock, for all that looks at it: what time it is for people, for the app's rows and for the server.
 //!
-//! What must always hold: it may jump by years in either direction at any moment, so nothing waits by it; no release
+//! What must always hold: it may jump by years in either direction at any moment, so nothing waits by it but the daily try of what was refused; no release
 //! build can be told another time than the system's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

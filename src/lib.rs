@@ -61,7 +61,8 @@
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
 //! | [`halt`] | where a test stops a debug build to kill it there |
 //!
-//! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app and a reference server), `examples/demo.rs`
+//! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app, a reference server, and a world in which whole
+//! lives of the agent are simulated), `examples/demo.rs`
 //! (the two and the agent, to watch).
 //!
 //! # Reading order

@@ -149,8 +149,10 @@ pub enum FailedKind {
     Sending,
     /// The TLS handshake failed: certificate, name, version.
     Tls,
-    /// Connecting or the request took longer than allowed.
+    /// The request took longer than allowed.
     Timeout,
+    /// Connecting took longer than allowed: says nothing of how much passes.
+    Unreachable,
     /// The answer was longer than an answer of this server can be, or was not HTTP.
     NotHttp,
     /// We refused to send: plain http under `require_tls`.

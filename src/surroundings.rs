@@ -1,7 +1,8 @@
 //! What the long run takes from outside: two clocks, waiting, and randomness.
 //!
-//! What must always hold: nothing in [`crate::worker`] and in a profile's life asks the system for any of these but
-//! through here, so that a simulation in which years pass in a second runs the very code that the daemon runs.
+//! What must always hold: nothing that decides in a profile's life, in its worker and in what is known of servers asks the
+//! system for any of these but through here, so that a simulation in which years pass in a second runs the very code that
+//! the daemon runs. (The files' own times are the store's, and the wall clock it writes is [`crate::clock`].)
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};

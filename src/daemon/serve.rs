@@ -9,13 +9,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::served::Served;
-use crate::op::{ErrorKind, Failure, Next, Outcome};
+use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
 use crate::status::State;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 use crate::trigger::slot::Wake;
 use crate::worker::engine::Engine;
-use crate::worker::{Files, Worker};
+use crate::worker::{Files, Worker, left_alone};
 
 /// The files are closed after this long without a reason to look at them.
 const CLOSE_AFTER: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ pub async fn serve<F: Files>(served: Rc<Served>, engine: Rc<Engine>, registry: K
         open: false,
         quiet_since: Duration::ZERO,
         echoes: 0,
-        way: None,
+        tried: None,
         next_peek: Duration::ZERO,
     };
     life.served.wake(Wake::Commit);
@@ -75,8 +75,8 @@ struct Life<F, H> {
     quiet_since: Duration,
     /// How many of [`ECHOES`] are over since the last wake-up.
     echoes: usize,
-    /// Where ops went, and under which token, when the wait began.
-    way: Option<(String, Token)>,
+    /// A new token that ended a wait already.
+    tried: Option<(String, Token)>,
     next_peek: Duration,
 }
 
@@ -93,10 +93,11 @@ enum Chore {
 impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
     async fn step(&mut self) {
         let wait = self.worker.wait(&self.engine);
-        let next_attempt = wait.filter(|_| self.retry).map(|wait| self.engine.now() + wait);
+        let next_attempt =
+            wait.filter(|_| self.retry || self.served.wanted().is_some()).map(|wait| self.engine.now() + wait);
         self.served.standing.borrow_mut().next_attempt = next_attempt;
         match (self.served.wanted(), wait) {
-            (Some(Wake::Ask), Some(wait)) if !self.worker.cut(&self.engine) => self.put_off(wait).await,
+            (Some(Wake::Ask), Some(_)) if !self.worker.cut(&self.engine) => self.put_off().await,
             (Some(Wake::Ask), _) => self.pass().await,
             (Some(Wake::Commit), None) => self.look().await,
             (Some(Wake::Commit), Some(wait)) => self.peek(wait).await,
@@ -107,17 +108,27 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
     }
 
     /// The server itself named the time, perhaps to another profile: who asks is told what waits.
-    async fn put_off(&mut self, wait: Duration) {
+    async fn put_off(&mut self) {
+        (self.open, self.quiet_since, self.closed) = (true, self.engine.now(), None);
+        let way = self.look_for_way().await;
+        if self.goes_elsewhere(way.as_ref()) {
+            return self.worker.forget_way();
+        }
         let covered = self.served.begin();
-        let words = format!("the server asked to be left alone for another {} s", wait.as_secs() + 1);
+        let words = left_alone(self.worker.wait(&self.engine).unwrap_or_default());
         let outcome = self.worker.count(&self.engine, Failure::new(ErrorKind::Server, words)).await;
-        self.open = true;
-        self.quiet_since = self.engine.now();
-        self.closed = None;
         // What the look saw no pass has seen, and what waits goes when the time has come.
         self.served.doubt();
-        self.retry |= outcome.remaining > 0;
+        self.retry |= outcome.remaining > 0 || outcome.skipped == Some(Reason::Unavailable);
+        if outcome.error.is_some() {
+            self.served.standing.borrow_mut().passed(&outcome, self.engine.surroundings.wall());
+        }
         self.served.finish(covered, outcome);
+    }
+
+    /// Whether ops go to another server than they went to.
+    fn goes_elsewhere(&self, way: Option<&(String, Token)>) -> bool {
+        way.is_some_and(|(url, _)| self.worker.url().is_some_and(|known| known != url))
     }
 
     /// Something may have been committed: a pass, if it was.
@@ -143,23 +154,21 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
             self.worker = (self.hire)();
         }
         let url = self.worker.url().map(str::to_owned);
-        if let Some(url) = &url
-            && !self.engine.servers.may_try(url)
-        {
+        let probe = url.map(|url| self.engine.servers.may_try(&url));
+        if let Some(None) = probe {
             return self.wait_for_another().await;
         }
+        self.tried = None;
         let covered = self.served.begin();
         self.served.standing.borrow_mut().state = State::Draining;
         let engine = Rc::clone(&self.engine);
         let outcome = self.worker.drain(&engine, self.served.stop_receiver()).await;
-        if let Some(url) = &url {
-            self.engine.servers.tried(url);
-        }
+        drop(probe);
         self.open = true;
         self.quiet_since = self.engine.now();
         self.closed = None;
         self.retry = !matches!(outcome.next, Next::WhenWoken);
-        self.note(&outcome).await;
+        self.note(&outcome);
         self.served.finish(covered, outcome);
         if !self.worker.is_whole() {
             self.engine.surroundings.sleep(AFTER_A_BUG).await;
@@ -169,7 +178,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
     /// Another profile is trying whether the server is back.
     async fn wait_for_another(&self) {
         tokio::select! {
-                biased;
+            biased;
             () = self.engine.servers.noted() => {}
             () = self.stopping() => {}
         }
@@ -181,10 +190,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    async fn note(&mut self, outcome: &Outcome) {
-        if self.retry {
-            self.way = self.look_for_way().await;
-        }
+    fn note(&self, outcome: &Outcome) {
         let now = self.engine.now();
         let mut standing = self.served.standing.borrow_mut();
         standing.passed(outcome, self.engine.surroundings.wall());
@@ -230,8 +236,12 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         // What the look saw no pass has seen.
         self.served.doubt();
         let way = self.look_for_way().await;
-        if way != self.way && way.is_some() {
-            self.way = way;
+        if self.goes_elsewhere(way.as_ref()) {
+            return self.worker.forget_way();
+        }
+        // Compared with what the last pass travelled under: one that was pasted while it waited for its answer is new.
+        if way.is_some() && self.worker.way().is_some() && way.as_ref() != self.worker.way() && way != self.tried {
+            self.tried = way;
             self.worker.cut(&self.engine);
             return;
         }
@@ -255,7 +265,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
             }
         };
         tokio::select! {
-                biased;
+            biased;
             () = self.served.rung() => {}
             () = over => match chore {
                 Chore::Nothing => {}

@@ -133,7 +133,10 @@ impl Served {
 
     /// For the worker's passes.
     pub fn stop_receiver(&self) -> watch::Receiver<bool> {
-        self.stop.subscribe()
+        let mut stop = self.stop.subscribe();
+        // What was said before counts too: a pass may begin right behind it.
+        stop.mark_changed();
+        stop
     }
 
     /// Ends it after what is on the wire.

@@ -233,13 +233,13 @@ pub struct StoreError {
 /// What the pass does about a failure of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// Another file stands in the place of the one that was opened, or none: nothing known of the old one is worth
-    /// anything.
+    /// Another file stands in the place of the one that was opened, or of its log, or none: nothing known of the old one
+    /// is worth anything.
     Gone,
     /// No stamp is left below 2^31.
     ClockExhausted,
-    /// What is open is of no use any more: it was opened for reading alone, or it is damaged, or its log is. It is opened
-    /// again for the next pass. What was acknowledged stays known.
+    /// What is open may be of no use any more: it was opened for reading alone, it is damaged, or its log is; whatever
+    /// `SQLite` says but busy, locked and full. It is opened again for the next pass. What was acknowledged stays known.
     Broken,
     /// Anything else: busy, full. What was acknowledged stays known.
     Failed,
@@ -252,6 +252,8 @@ pub enum Event {
     Stored(Result<Answer, StoreError>),
     /// The server answered, or did not.
     Replied(Reply),
+    /// The server that is now known asked to be left alone, and these are the words for it: nothing is sent.
+    NotYet(String),
     /// Nothing but time.
     Tick,
     /// Shut down: begin nothing new.

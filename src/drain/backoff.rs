@@ -1,5 +1,6 @@
 //! When to try again. One [`BackOff`] for each server, shared by all profiles that use it, and one for each profile's
-//! own troubles (its files, its clock).
+//! own troubles: its files, its clock, its token, and what may be one of its ops (a 500, one op that takes too long): a
+//! server whose database is down is therefore tried by each profile for itself.
 //!
 //! What must always hold: the wait never exceeds `max` (an hour for an answer that has not been a waveflow-server's for
 //! a day, or where the server named the time); new commits do not shorten it; what a server named, nothing shortens.
@@ -39,6 +40,13 @@ pub struct BackOff {
 impl BackOff {
     /// Takes note of how a pass ended at `now` (monotonic). `random` is any number; its value decides the jitter.
     pub fn note(&mut self, next: Next, waits: Waits, now: Duration, random: u64) {
+        // A pass that was under way when another one was named a time: that time stands.
+        if let Some(named) = self.named_wait(now) {
+            if let Next::RetryAfter(wait) = next {
+                self.until = Some(now + wait.max(named));
+            }
+            return;
+        }
         let stranger_since = self.stranger_since.take();
         self.named = false;
         match next {
@@ -66,6 +74,11 @@ impl BackOff {
     /// How long to wait still; `None`: not at all.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         self.until.and_then(|until| until.checked_sub(now)).filter(|wait| !wait.is_zero())
+    }
+
+    /// How long the server asked to be left alone still.
+    pub fn named_wait(&self, now: Duration) -> Option<Duration> {
+        self.wait(now).filter(|_| self.named)
     }
 
     /// Somebody asked for a pass now, the token or the URL is new, or the machine woke up: the wait ends, unless the

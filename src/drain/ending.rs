@@ -8,23 +8,29 @@ use super::memory::Memory;
 use super::pass::{Ending, Pass, Step};
 use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
 
+/// What came of a pass that sent so many, and left so many.
+pub fn outcome(sent: u64, counts: Counts, error: Option<Failure>, next: Next) -> Outcome {
+    let only_held = error.is_none() && sent == 0 && counts.remaining == 0 && counts.held > 0;
+    Outcome {
+        skipped: only_held.then_some(Reason::Held),
+        sent,
+        remaining: counts.remaining,
+        quarantined: counts.quarantined,
+        held: counts.held,
+        error,
+        next,
+    }
+}
+
 impl Pass {
     pub(super) fn closed(&mut self, counts: Counts) {
         let ending = self.ending.take().unwrap_or(Ending { failure: None, next: Next::WhenWoken });
-        let only_held = ending.failure.is_none() && self.sent == 0 && counts.remaining == 0 && counts.held > 0;
-        self.finish(only_held.then_some(Reason::Held), ending, counts);
+        self.step = Step::Finish(Box::new(outcome(self.sent, counts, ending.failure, ending.next)));
     }
 
     fn finish(&mut self, skipped: Option<Reason>, ending: Ending, counts: Counts) {
-        self.step = Step::Finish(Box::new(Outcome {
-            skipped,
-            sent: self.sent,
-            remaining: counts.remaining,
-            quarantined: counts.quarantined,
-            held: counts.held,
-            error: ending.failure,
-            next: ending.next,
-        }));
+        let Ending { failure, next } = ending;
+        self.step = Step::Finish(Box::new(Outcome { skipped, ..outcome(self.sent, counts, failure, next) }));
     }
 
     pub(super) fn not_stored(&mut self, asked: &Request, error: StoreError) {

@@ -13,7 +13,7 @@ pub mod action;
 pub mod admission;
 pub mod backoff;
 pub mod clock;
-mod ending;
+pub mod ending;
 pub mod gate;
 pub mod guard;
 pub mod memory;

@@ -205,6 +205,7 @@ impl Pass {
             }
             Event::Replied(reply) => self.replied(reply, now),
             Event::Tick => {}
+            Event::NotYet(words) => self.fail(ErrorKind::Server, words, Next::Now),
             Event::Stop => self.end(None, Next::WhenWoken),
         }
     }

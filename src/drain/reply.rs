@@ -56,10 +56,15 @@ impl Pass {
         match verdict {
             Verdict::Unauthorized(words) => self.fail(ErrorKind::Unauthorized, words, Next::NewToken),
             Verdict::Slow(kind, words) => {
-                self.uplink.struck(wire.bytes);
                 self.mark(&wire.ops, &words);
-                // One op alone may be what is too long for this uplink: no reason for other profiles to wait.
-                let next = if wire.ops.len() == 1 { Next::LocalBackOff } else { Next::BackOff };
+                // One op alone cannot be made shorter, and may be what is too long for this uplink: no reason for other
+                // profiles to wait, or to send less.
+                let next = if wire.ops.len() == 1 {
+                    Next::LocalBackOff
+                } else {
+                    self.uplink.struck(wire.bytes);
+                    Next::BackOff
+                };
                 self.fail(kind, words, next);
             }
             Verdict::Later { kind, words, retry_after, mark } => {
@@ -71,6 +76,8 @@ impl Pass {
             Verdict::NotTheServer { words, lasting } => {
                 self.fail(ErrorKind::NotTheServer, words, if lasting { Next::Slow } else { Next::BackOff });
             }
+            // An empty batch touches no database: there is no op to blame.
+            Verdict::Broken(words) if wire.ops.is_empty() => self.fail(ErrorKind::Server, words, Next::BackOff),
             Verdict::Broken(words) => self.fail(ErrorKind::Server, words, Next::LocalBackOff),
             Verdict::Accepted(_)
             | Verdict::Regression { .. }

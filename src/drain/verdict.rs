@@ -88,9 +88,16 @@ pub fn judge(reply: Reply, device: &str) -> Verdict {
     }
 }
 
+/// For how long the server asks to be left alone in `reply`: known before the pass is over, lest another one begins.
+pub fn named_time(reply: &Reply) -> Option<Duration> {
+    match reply {
+        Reply::Status { status: 429 | 501..=599, retry_after: Some(wait), .. } => Some((*wait).min(RETRY_AFTER_MAX)),
+        _ => None,
+    }
+}
+
 fn judge_status(status: u16, retry_after: Option<Duration>, words: &str) -> Verdict {
     let said = if words.is_empty() { status.to_string() } else { format!("{status}: {words}") };
-    let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
     match status {
         200 => Verdict::NotTheServer { words: format!("answered 200 with {words}"), lasting: false },
         300..=399 => Verdict::NotTheServer { words: format!("answered {said}"), lasting: false },
@@ -99,7 +106,10 @@ fn judge_status(status: u16, retry_after: Option<Duration>, words: &str) -> Verd
         408 => Verdict::Slow(ErrorKind::Server, said),
         409 => strange_conflict(said),
         500 => Verdict::Broken(said),
-        429 | 501..=599 => Verdict::Later { kind: ErrorKind::Server, words: said, retry_after, mark: true },
+        429 | 501..=599 => {
+            let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+            Verdict::Later { kind: ErrorKind::Server, words: said, retry_after, mark: true }
+        }
         _ => Verdict::NotTheServer { words: format!("answered {said}"), lasting: true },
     }
 }
@@ -109,6 +119,7 @@ fn judge_failure(kind: FailedKind, words: String) -> Verdict {
     match kind {
         FailedKind::Timeout => Verdict::Slow(ErrorKind::Timeout, words),
         FailedKind::Sending => Verdict::Slow(ErrorKind::Network, words),
+        FailedKind::Unreachable => later(ErrorKind::Timeout, words),
         FailedKind::Network => later(ErrorKind::Network, words),
         FailedKind::Tls => later(ErrorKind::Tls, words),
         FailedKind::NotHttp => Verdict::NotTheServer { words, lasting: false },

@@ -80,7 +80,7 @@ async fn encrypt(tcp: TcpStream, tls: Option<&Tls>) -> Result<Box<dyn Wire>, Tro
 }
 
 fn too_slow(whom: &str, limit: Duration) -> Trouble {
-    Trouble { kind: FailedKind::Timeout, words: format!("{whom}: no connection within {limit:?}") }
+    Trouble { kind: FailedKind::Unreachable, words: format!("{whom}: no connection within {limit:?}") }
 }
 
 /// Tries the addresses of `host` in the system's order. Each has its share of the time, so that a dead one (IPv6 that

@@ -26,9 +26,10 @@ use self::store::{Store, Way};
 use self::thread::DatabaseThread;
 use crate::drain::action::{Action, Answer, Event, Request, StoreError};
 use crate::drain::backoff::BackOff;
-use crate::drain::gate;
 use crate::drain::memory::{Memory, Uplink};
+use crate::drain::verdict::named_time;
 use crate::drain::{Pass, Rules};
+use crate::drain::{ending, gate};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
 use crate::push::wire::Envelope;
 use crate::surroundings::Surroundings;
@@ -64,8 +65,8 @@ pub struct Worker<P = Store> {
     store: Option<P>,
     memory: Memory,
     rules: Rules,
-    /// Where the last pass's ops went.
-    url: Option<String>,
+    /// Where ops went, and under which token, when last a pass knew.
+    way: Option<(String, Token)>,
     /// For troubles that are this profile's own.
     back_off: BackOff,
 }
@@ -76,12 +77,22 @@ type Stored<P> = Option<(P, Result<Answer, StoreError>)>;
 impl<P: Perform> Worker<P> {
     /// Drains what `store` opens.
     pub fn new(store: P, rules: Rules) -> Self {
-        Self { store: Some(store), memory: Memory::default(), rules, url: None, back_off: BackOff::default() }
+        Self { store: Some(store), memory: Memory::default(), rules, way: None, back_off: BackOff::default() }
     }
 
-    /// The server of the last pass; `None` where a gate was shut before it was known.
+    /// The server of the last pass that knew one.
     pub fn url(&self) -> Option<&str> {
-        self.url.as_deref()
+        self.way.as_ref().map(|(url, _)| url.as_str())
+    }
+
+    /// Where ops went in the last pass that knew, and under which token.
+    pub fn way(&self) -> Option<&(String, Token)> {
+        self.way.as_ref()
+    }
+
+    /// Ops go elsewhere from now on: what is known of the old server is no reason to wait.
+    pub fn forget_way(&mut self) {
+        (self.way, self.back_off) = (None, BackOff::default());
     }
 
     /// One pass, from the gates to the outcome. `stop` turning true ends it after what is on the wire.
@@ -107,21 +118,29 @@ impl<P: Perform> Worker<P> {
                 },
                 reply = lane(&mut lanes.sending) => {
                     lanes.sending = None;
+                    if let Some(way) = &lanes.way {
+                        heard(engine, &way.url, &reply);
+                    }
                     Event::Replied(reply)
                 }
                 () = sleep(tick, surroundings.as_ref()) => Event::Tick,
                 () = stopping(&mut stop) => Event::Stop,
             };
-            if matches!(event, Event::Stored(Ok(Answer::Begun(_))))
-                && let Some(way) = &lanes.way
-            {
-                pass.adopt(servers.uplink(&way.url, self.rules.batch_bytes));
-            }
+            let begun = matches!(event, Event::Stored(Ok(Answer::Begun(_))));
             pass.on(event, surroundings.now());
+            if let (true, Some(way)) = (begun, &lanes.way) {
+                pass.adopt(servers.uplink(&way.url, self.rules.batch_bytes));
+                // Whoever began this pass did not know of it: another server, or it was named at this very moment.
+                if let Some(wait) = servers.named_wait(&way.url, surroundings.now()) {
+                    pass.on(Event::NotYet(left_alone(wait)), surroundings.now());
+                }
+            }
         };
         let (memory, uplink) = pass.into_memory();
-        self.url = lanes.way.map(|way| way.url);
-        if let Some(url) = self.url.clone()
+        if let Some(way) = &lanes.way {
+            self.way = Some((way.url.clone(), way.token.clone()));
+        }
+        if let Some(url) = lanes.way.map(|way| way.url)
             && let Some(bytes) = servers.remember(&url, uplink, self.rules.batch_bytes)
         {
             let keeper = Arc::clone(&engine.keeper);
@@ -133,10 +152,11 @@ impl<P: Perform> Worker<P> {
         outcome
     }
 
-    /// The files are the profile's own trouble, and so are its clock and its token; the rest is the server's.
+    /// The files are the profile's own trouble, and so are its clock, its token, and what may be one of its ops; the rest is
+    /// the server's.
     fn note(&mut self, engine: &Engine, outcome: &Outcome) {
         let (next, now) = (outcome.next, engine.now());
-        match (next, &self.url) {
+        match (next, self.url().map(str::to_owned)) {
             // Nothing was sent, so nothing is known of the server: another profile's wait for it goes on.
             (Next::WhenWoken | Next::Now, Some(_)) if outcome.sent == 0 => self.back_off = BackOff::default(),
             (Next::LocalBackOff | Next::NewToken, _) | (_, None) => {
@@ -144,7 +164,7 @@ impl<P: Perform> Worker<P> {
             }
             (next, Some(url)) => {
                 self.back_off = BackOff::default();
-                engine.servers.note(url, next, now, engine.surroundings.random());
+                engine.servers.note(&url, next, now, engine.surroundings.random());
             }
         }
     }
@@ -152,14 +172,14 @@ impl<P: Perform> Worker<P> {
     /// How long to leave the profile alone: its own trouble's time, or its server's.
     pub fn wait(&self, engine: &Engine) -> Option<Duration> {
         let now = engine.now();
-        let server = self.url.as_ref().and_then(|url| engine.servers.wait(url, now));
+        let server = self.url().and_then(|url| engine.servers.wait(url, now));
         self.back_off.wait(now).max(server)
     }
 
     /// Ends the wait, unless the server itself named it; says whether the way is free.
     pub fn cut(&mut self, engine: &Engine) -> bool {
         let now = engine.now();
-        let server = self.url.as_ref().is_none_or(|url| engine.servers.cut(url, now));
+        let server = self.url().is_none_or(|url| engine.servers.cut(url, now));
         self.back_off.cut(now) && server
     }
 
@@ -193,14 +213,9 @@ impl<P: Perform> Worker<P> {
         });
         let unavailable = |failure| Outcome { error: failure, ..Outcome::skipped(Reason::Unavailable) };
         match counted.await {
-            Some(Ok(Some(Ok(counts)))) => Outcome {
-                skipped: (counts.remaining == 0 && counts.held > 0).then_some(Reason::Held),
-                remaining: counts.remaining,
-                quarantined: counts.quarantined,
-                held: counts.held,
-                error: (counts.remaining > 0).then_some(failure),
-                ..Outcome::skipped(Reason::Held)
-            },
+            Some(Ok(Some(Ok(counts)))) => {
+                ending::outcome(0, counts, (counts.remaining > 0).then_some(failure), Next::WhenWoken)
+            }
             Some(Ok(Some(Err(reason)))) => Outcome::skipped(reason),
             Some(Err(error)) => unavailable(Some(Failure::new(ErrorKind::Database, error.message))),
             Some(Ok(None)) | None => unavailable(None),
@@ -267,6 +282,21 @@ impl<P: Perform> Lanes<P> {
         self.store = Some(store);
         Some(result)
     }
+}
+
+/// What an answer says about its server counts for the others at once, and not when the pass is over.
+fn heard(engine: &Engine, url: &str, reply: &Reply) {
+    if let Some(wait) = named_time(reply) {
+        engine.servers.note(url, Next::RetryAfter(wait), engine.now(), engine.surroundings.random());
+    }
+    if matches!(reply, Reply::Accepted(ids) if !ids.is_empty()) {
+        engine.servers.works(url, engine.now());
+    }
+}
+
+/// For people: a server named a time.
+pub fn left_alone(wait: Duration) -> String {
+    format!("the server asked to be left alone for another {} s", wait.as_secs() + 1)
 }
 
 /// Waits for what is on a lane; for ever where nothing is.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,11 @@ pub struct Servers {
     wire: Rc<dyn Wire>,
     waits: Waits,
     keeper: Arc<Keeper>,
+    shared: Rc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
     known: RefCell<HashMap<String, Known>>,
     noted: Notify,
 }
@@ -32,14 +38,39 @@ pub struct Servers {
 struct Known {
     uplink: Option<Uplink>,
     back_off: BackOff,
-    /// A profile is trying whether the server is back.
-    probing: bool,
+    /// The number of the probe by which a profile is trying whether the server is back.
+    probing: Option<u64>,
+    probes: u64,
+}
+
+/// The permission to try a server. While it is there and the server has not answered as one that works, nobody else may
+/// try one that failed last; however it goes, it ends with this.
+#[must_use]
+pub struct Probe {
+    shared: Rc<Shared>,
+    url: String,
+    number: u64,
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Probe").field(&self.number).finish()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(known) = self.shared.known.borrow_mut().get_mut(&self.url) {
+            known.probing.take_if(|number| *number == self.number);
+        }
+        self.shared.noted.notify_waiters();
+    }
 }
 
 impl Servers {
     /// None yet; they are reached over `wire`.
     pub fn new(wire: Rc<dyn Wire>, waits: Waits, keeper: Arc<Keeper>) -> Self {
-        Self { wire, waits, keeper, known: RefCell::default(), noted: Notify::new() }
+        Self { wire, waits, keeper, shared: Rc::default() }
     }
 
     /// Sends `body` to the server at `url`.
@@ -49,7 +80,7 @@ impl Servers {
 
     /// The body size that works for `url`; `most` where nothing is known.
     pub fn uplink(&self, url: &str, most: usize) -> Uplink {
-        let known = self.known.borrow().get(url).and_then(|known| known.uplink.clone());
+        let known = self.shared.known.borrow().get(url).and_then(|known| known.uplink.clone());
         known.unwrap_or_else(|| {
             let remembered = self.keeper.look(|record| record.uplinks.get(url).copied());
             Uplink::new(remembered.unwrap_or(most).min(most))
@@ -60,50 +91,62 @@ impl Servers {
     /// write down, where it is another than the state file has.
     pub fn remember(&self, url: &str, uplink: Uplink, most: usize) -> Option<usize> {
         let bytes = uplink.bytes;
-        self.known.borrow_mut().entry(url.to_owned()).or_default().uplink = Some(uplink);
+        self.shared.known.borrow_mut().entry(url.to_owned()).or_default().uplink = Some(uplink);
         let written = self.keeper.look(|record| record.uplinks.get(url).copied());
         (bytes != written.unwrap_or(most)).then_some(bytes)
     }
 
     /// Takes note of how a pass over `url` ended; `random` decides the jitter.
     pub fn note(&self, url: &str, next: Next, now: Duration, random: u64) {
-        let mut known = self.known.borrow_mut();
+        let mut known = self.shared.known.borrow_mut();
         let known = known.entry(url.to_owned()).or_default();
         known.back_off.note(next, self.waits, now, random);
     }
 
     /// How long to leave the server at `url` alone.
     pub fn wait(&self, url: &str, now: Duration) -> Option<Duration> {
-        self.known.borrow().get(url).and_then(|known| known.back_off.wait(now))
+        self.shared.known.borrow().get(url).and_then(|known| known.back_off.wait(now))
+    }
+
+    /// How long the server at `url` asked to be left alone.
+    pub fn named_wait(&self, url: &str, now: Duration) -> Option<Duration> {
+        self.shared.known.borrow().get(url).and_then(|known| known.back_off.named_wait(now))
     }
 
     /// Ends the wait for the server at `url`, unless it named the time itself; says whether the way is free.
     pub fn cut(&self, url: &str, now: Duration) -> bool {
-        self.known.borrow_mut().get_mut(url).is_none_or(|known| known.back_off.cut(now))
+        self.shared.known.borrow_mut().get_mut(url).is_none_or(|known| known.back_off.cut(now))
     }
 
-    /// Whether a profile may try the server at `url` now: where it failed last, one tries for all. Whoever may says
-    /// afterwards that it [`Servers::tried`]; who may not waits for [`Servers::noted`].
-    pub fn may_try(&self, url: &str) -> bool {
-        let mut known = self.known.borrow_mut();
-        let Some(known) = known.get_mut(url) else { return true };
-        if known.back_off.failures() == 0 {
-            return true;
+    /// Whether a profile may try the server at `url` now: where it failed last, one tries for all, for as long as it has
+    /// the probe. Who may not waits for [`Servers::noted`].
+    pub fn may_try(&self, url: &str) -> Option<Probe> {
+        let mut known = self.shared.known.borrow_mut();
+        let known = known.entry(url.to_owned()).or_default();
+        let failed = known.back_off.failures() > 0;
+        if failed && known.probing.is_some() {
+            return None;
         }
-        !std::mem::replace(&mut known.probing, true)
+        known.probes += 1;
+        let number = known.probes;
+        known.probing = failed.then_some(number);
+        Some(Probe { shared: Rc::clone(&self.shared), url: url.to_owned(), number })
     }
 
-    /// A try that [`Servers::may_try`] allowed is over, however it went.
-    pub fn tried(&self, url: &str) {
-        if let Some(known) = self.known.borrow_mut().get_mut(url) {
-            known.probing = false;
+    /// The server at `url` accepted something: nobody has to wait for it, nor for who tried; but a time it named stands.
+    pub fn works(&self, url: &str, now: Duration) {
+        if let Some(known) = self.shared.known.borrow_mut().get_mut(url)
+            && known.back_off.failures() > 0
+            && known.back_off.named_wait(now).is_none()
+        {
+            (known.back_off, known.probing) = (BackOff::default(), None);
+            self.shared.noted.notify_waiters();
         }
-        self.noted.notify_waiters();
     }
 
     /// Returns when a try is over.
     pub async fn noted(&self) {
-        self.noted.notified().await;
+        self.shared.noted.notified().await;
     }
 
     /// Connections that were idle for too long, or that the server closed, are closed here too.

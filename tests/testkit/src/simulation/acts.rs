@@ -300,9 +300,11 @@ impl Life {
 
     /// Asked to end, it ends, and is started again.
     fn stop(&mut self) {
+        let now = self.now();
         let Some(agent) = &mut self.agent else { return };
         agent.stop();
         self.stopping = true;
+        self.net.stopped_at.set(Some(now));
         lock(&self.world).count("act: stop");
     }
 

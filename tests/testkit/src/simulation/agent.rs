@@ -111,6 +111,9 @@ impl Agent {
         (config, rules, waits): (Config, Rules, Waits),
     ) -> Self {
         net.incarnation.set(net.incarnation.get() + 1);
+        // A server's time lives as long as the process that heard it.
+        net.named.set([(0, 0); 2]);
+        net.stopped_at.set(None);
         let incarnation = net.incarnation.get();
         let keeper = Arc::new(Keeper::new(None, record));
         let desk = Arc::new(Desk::default());

@@ -126,6 +126,7 @@ impl MadeUpFiles {
 
     fn begin(&mut self, world: &mut World) -> Result<Snapshot, StoreError> {
         self.session = None;
+        world.begun.insert(self.profile, world.now);
         self.open(world)?;
         self.versions = self.versions_of(&world.disk);
         let canonical_id = world.disk.profiles.get(self.profile).and_then(|profile| profile.canonical_id.clone());

@@ -31,6 +31,8 @@ use super::world::{Shared, World, lock};
 pub const TIMER: Micros = 30 * SECOND;
 /// The daemon looks into the files whatever `stat` says.
 const LOOK_EVERY: Micros = 3600 * SECOND;
+/// Events at one virtual moment; more is a loop that never waits.
+const AT_ONCE_MAX: u64 = 2_000;
 /// `watch.poll_interval`.
 const POLL: Micros = SECOND;
 /// The daemon lists the profiles once more after `app.db` changed.
@@ -101,6 +103,7 @@ pub struct Life {
     pub(super) steps: u64,
     /// The agent was asked to end.
     pub(super) stopping: bool,
+    at_once: u64,
     job_put: bool,
     last_look: Micros,
     states: BTreeMap<usize, State>,
@@ -130,6 +133,7 @@ impl Life {
             frozen_until: 0,
             steps: 0,
             stopping: false,
+            at_once: 0,
             job_put: false,
             last_look: 0,
             states: BTreeMap::new(),
@@ -184,7 +188,15 @@ impl Life {
     /// One event, and what the agent makes of it. Whether there was one.
     fn step(&mut self) -> bool {
         let Some(event) = self.agenda.borrow_mut().take() else { return false };
+        if matches!(&event, Event::Wake(_, bell) if Rc::strong_count(bell) == 1) {
+            // Nobody waits for it any more.
+            return true;
+        }
         let now = self.now();
+        self.at_once = if lock(&self.world).now == now { self.at_once + 1 } else { 0 };
+        if self.at_once > AT_ONCE_MAX {
+            lock(&self.world).oracle.breach(|| "time stands still: a busy loop".to_owned());
+        }
         lock(&self.world).now = now;
         if now < self.frozen_until && is_the_agents(&event) {
             self.put(self.frozen_until - now, event);

@@ -21,6 +21,9 @@ use super::world::{Sender, Shared, World, lock};
 /// `request_timeout`.
 const TIMEOUT: Micros = 40 * SECOND;
 
+/// A named time is believed up to this.
+const NAMED_MAX: Micros = 3600 * SECOND;
+
 /// How the network is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
@@ -71,8 +74,10 @@ pub struct Net {
     pub weather: Cell<Weather>,
     /// Longer bodies never get through: with 413, or with a time-out.
     pub narrow: Cell<Option<(usize, bool)>>,
-    /// Until when a server asked to be left alone.
-    pub named_until: Cell<Micros>,
+    /// From when until when each server asked to be left alone.
+    pub named: Cell<[(Micros, Micros); 2]>,
+    /// When the agent was asked to end.
+    pub stopped_at: Cell<Option<Micros>>,
     /// Which life of the agent it serves.
     pub incarnation: Cell<u64>,
 }
@@ -85,7 +90,15 @@ impl Net {
     /// A fine one.
     pub fn new(world: Shared, agenda: Rc<RefCell<Agenda<Event>>>) -> Self {
         let (weather, narrow) = (Cell::new(Weather::Fine), Cell::new(None));
-        Self { world, agenda, weather, narrow, named_until: Cell::new(0), incarnation: Cell::new(0) }
+        Self {
+            world,
+            agenda,
+            weather,
+            narrow,
+            named: Cell::new([(0, 0); 2]),
+            stopped_at: Cell::new(None),
+            incarnation: Cell::new(0),
+        }
     }
 
     fn fate(&self, world: &mut World, server: usize, ops: &[Sent], bytes: usize) -> Fate {
@@ -188,8 +201,10 @@ impl Net {
         world.count_reply(&reply, device);
         world.tell(|| format!("the agent hears {reply:?}"));
         if let Reply::Status { retry_after: Some(wait), .. } = &reply {
-            let until = world.now + Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX);
-            self.named_until.set(self.named_until.get().max(until));
+            let mut named = self.named.get();
+            let wait = Micros::try_from(wait.as_micros()).unwrap_or(Micros::MAX).min(NAMED_MAX);
+            named[packet.server] = (world.now, world.now + wait);
+            self.named.set(named);
         }
         if let Reply::Accepted(ids) = &reply {
             for op in packet.ops.iter().filter(|op| ids.contains(&op.operation_id)) {
@@ -223,6 +238,15 @@ impl Wire for Net {
             });
         let now = world.now;
         world.oracle.sent(&ops, now);
+        if self.stopped_at.get().is_some_and(|at| now > at) {
+            world.oracle.breach(|| "asked to end, and something new is sent".to_owned());
+        }
+        // What was under way in another profile when a server named its time goes on; nothing new begins.
+        let (from, until) = self.named.get()[server];
+        let begun = ops.first().and_then(|op| world.begun.get(&op.profile).copied());
+        if now < until && begun.is_some_and(|begun| begun > from) {
+            world.oracle.breach(|| format!("server {server} asked to be left alone until {until}, and is not"));
+        }
         let fate = self.fate(world, server, &ops, body.len());
         world.tell(|| {
             let rows: Vec<(i64, i64)> = ops.iter().map(|op| (op.row, op.stamp)).collect();

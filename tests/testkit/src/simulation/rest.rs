@@ -11,6 +11,7 @@ use super::agenda::{MS, Micros, SECOND};
 use super::app;
 use super::life::{Event, Life, TIMER};
 use super::net::Weather;
+use super::plan::WatchMode;
 use super::world::lock;
 
 /// A stranger in the server's place is asked once an hour after a day; nothing waits longer.
@@ -28,7 +29,9 @@ impl Life {
         if !self.drive(|life| life.agent.is_some(), 60 * SECOND) {
             return;
         }
-        if self.exhausted() || self.deliver("what its owner queued") && self.hand_over() && self.time_commits() {
+        if self.exhausted()
+            || self.deliver("what its owner queued") && self.hand_over() && self.time_commits() && self.time_paste()
+        {
             self.keep_silent();
         }
     }
@@ -162,7 +165,7 @@ impl Life {
             let files = world.disk.profiles.iter().filter_map(|dir| dir.file.as_ref());
             files.map(|file| file.rows.len()).sum()
         };
-        let waits = self.net.named_until.get() > self.now();
+        let waits = self.net.named.get().iter().any(|(_, until)| *until > self.now());
         // Nor is a clock that was set back: whatever is older than the sign-in is held.
         if rows > 0 || waits || self.plan.narrow.is_some() || self.plan.jumps {
             return true;
@@ -195,6 +198,38 @@ impl Life {
 
     fn is_idle(&self) -> bool {
         self.agent.as_ref().is_none_or(|agent| !agent.is_busy())
+    }
+
+    /// A token is refused, and another one is pasted: used at once, also where that happens while the refusal is on its
+    /// way.
+    fn time_paste(&mut self) -> bool {
+        let profile = lock(&self.world).rng.usize(0..self.plan.profiles);
+        let login = lock(&self.world).disk.data(profile).and_then(|file| file.login);
+        let (Some(login), WatchMode::Auto) = (login, self.plan.watch) else { return true };
+        if self.left() > 0 || self.plan.narrow.is_some() || self.plan.jumps || !self.is_idle() {
+            return true;
+        }
+        let pause = {
+            let world = &mut *lock(&self.world);
+            for server in &mut world.servers {
+                server.revoked.insert((login.user, login.serial));
+            }
+            world.rng.u64(0..30 * MS)
+        };
+        self.commit(profile, 2);
+        self.pass_time(pause);
+        {
+            let world = &mut *lock(&self.world);
+            app::sign_in(world, profile, login.user, true);
+            app::write_log(world, profile);
+        }
+        self.put(50, Event::Watch(Some(profile)));
+        self.pass_time(130 * MS);
+        let done = self.drive(|life| life.left() == 0, 5 * SECOND);
+        if !done && !self.is_broken() {
+            lock(&self.world).oracle.breach(|| format!("a token pasted in profile {profile} is not noticed"));
+        }
+        done
     }
 
     fn pass_time(&mut self, time: Micros) {

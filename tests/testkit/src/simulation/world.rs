@@ -98,6 +98,8 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     /// Ops made.
     pub made: u64,
+    /// When the last pass over each profile began.
+    pub begun: BTreeMap<usize, Micros>,
 }
 
 /// The world, for the agent's hands and for the rest.
@@ -124,6 +126,7 @@ impl World {
             writes_left: None,
             trace: trace.then(Vec::new),
             made: 0,
+            begun: BTreeMap::new(),
         }
     }
 
