@@ -124,6 +124,13 @@ impl Record {
         room
     }
 
+    /// A quarantined op was tried again at `now` (ms) by `server`, and refused again.
+    pub fn still_refused(&mut self, operation_id: &OperationId, words: String, server: String, now: i64) {
+        if let Some(entry) = self.quarantine.get_mut(&operation_id.to_string()) {
+            (entry.tried_at, entry.words, entry.server) = (now, words, server);
+        }
+    }
+
     /// Quarantined ops of the database at `path`.
     pub fn quarantined_in(&self, path: &str) -> impl Iterator<Item = (OperationId, &Quarantined)> {
         self.quarantine

@@ -120,9 +120,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         // What the look saw no pass has seen, and what waits goes when the time has come.
         self.served.doubt();
         self.retry |= outcome.remaining > 0 || outcome.skipped == Some(Reason::Unavailable);
-        if outcome.error.is_some() {
-            self.served.standing.borrow_mut().passed(&outcome, self.engine.surroundings.wall());
-        }
+        self.served.standing.borrow_mut().counted(&outcome);
         self.served.finish(covered, outcome);
     }
 
@@ -153,17 +151,28 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         if !self.worker.is_whole() {
             self.worker = (self.hire)();
         }
+        if self.worker.url().is_some_and(|url| self.engine.servers.is_failing(url)) {
+            // Nobody waits for a server, or keeps others from it, whose ops go elsewhere.
+            (self.open, self.quiet_since, self.closed) = (true, self.engine.now(), None);
+            self.served.doubt();
+            let way = self.look_for_way().await;
+            if self.goes_elsewhere(way.as_ref()) {
+                self.worker.forget_way();
+            }
+        }
         let url = self.worker.url().map(str::to_owned);
         let probe = url.map(|url| self.engine.servers.may_try(&url));
         if let Some(None) = probe {
             return self.wait_for_another().await;
         }
-        self.tried = None;
         let covered = self.served.begin();
         self.served.standing.borrow_mut().state = State::Draining;
         let engine = Rc::clone(&self.engine);
         let outcome = self.worker.drain(&engine, self.served.stop_receiver()).await;
         drop(probe);
+        if self.worker.way() == self.tried.as_ref() {
+            self.tried = None;
+        }
         self.open = true;
         self.quiet_since = self.engine.now();
         self.closed = None;

@@ -187,6 +187,14 @@ impl Standing {
         }
     }
 
+    /// The rows were counted, without a pass. That the server refuses the token is not known better by that.
+    pub fn counted(&mut self, outcome: &Outcome) {
+        if self.state != State::Unauthorized {
+            self.state = State::after(outcome);
+            self.last_error.clone_from(&outcome.error);
+        }
+    }
+
     /// The line to log about where it stands now, if there is one: each change, and a repeated failure now and then,
     /// with its count.
     pub fn news(&mut self, now: Duration) -> Option<String> {

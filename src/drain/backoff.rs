@@ -16,7 +16,7 @@ const STRANGER_WAIT: Duration = Duration::from_secs(3_600);
 
 /// A server that names less names nothing: no time at all, or a date that is over by a clock that may be years off, is no
 /// leave to hammer.
-const NAMED_LEAST: Duration = Duration::from_secs(1);
+pub const NAMED_LEAST: Duration = Duration::from_secs(1);
 
 /// `retry.initial` and `retry.max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

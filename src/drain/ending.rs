@@ -24,7 +24,8 @@ pub fn outcome(sent: u64, counts: Counts, error: Option<Failure>, next: Next) ->
 
 impl Pass {
     pub(super) fn closed(&mut self, counts: Counts) {
-        let ending = self.ending.take().unwrap_or(Ending { failure: None, next: Next::WhenWoken });
+        let ending = self.ending.take().filter(|_| !self.not_yet || counts.remaining > 0);
+        let ending = ending.unwrap_or(Ending { failure: None, next: Next::WhenWoken });
         self.step = Step::Finish(Box::new(outcome(self.sent, counts, ending.failure, ending.next)));
     }
 

@@ -84,6 +84,7 @@ pub(super) struct Ending {
 }
 
 /// The state machine; see the module.
+#[expect(clippy::struct_excessive_bools, reason = "each is true of a pass by itself, at any step")]
 #[derive(Debug)]
 pub struct Pass {
     pub(super) rules: Rules,
@@ -110,6 +111,8 @@ pub struct Pass {
     pub(super) sent: u64,
     pub(super) ending: Option<Ending>,
     mends: u32,
+    /// It ends because the server is to be left alone, which matters only where something waits.
+    pub(super) not_yet: bool,
 }
 
 impl Pass {
@@ -137,7 +140,13 @@ impl Pass {
             sent: 0,
             ending: None,
             mends: 0,
+            not_yet: false,
         }
+    }
+
+    /// Ops the server accepted so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The server is known now: what works on the way to it.
@@ -205,7 +214,10 @@ impl Pass {
             }
             Event::Replied(reply) => self.replied(reply, now),
             Event::Tick => {}
-            Event::NotYet(words) => self.fail(ErrorKind::Server, words, Next::Now),
+            Event::NotYet(words) => {
+                self.fail(ErrorKind::Server, words, Next::Now);
+                self.not_yet = true;
+            }
             Event::Stop => self.end(None, Next::WhenWoken),
         }
     }

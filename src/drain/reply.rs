@@ -59,12 +59,10 @@ impl Pass {
                 self.mark(&wire.ops, &words);
                 // One op alone cannot be made shorter, and may be what is too long for this uplink: no reason for other
                 // profiles to wait, or to send less.
-                let next = if wire.ops.len() == 1 {
-                    Next::LocalBackOff
-                } else {
+                let next = if wire.ops.len() == 1 { Next::LocalBackOff } else { Next::BackOff };
+                if wire.ops.len() > 1 {
                     self.uplink.struck(wire.bytes);
-                    Next::BackOff
-                };
+                }
                 self.fail(kind, words, next);
             }
             Verdict::Later { kind, words, retry_after, mark } => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::backoff::NAMED_LEAST;
 use crate::op::{ErrorKind, FailedKind, Pair, Reply};
 
 /// `Retry-After` is believed up to this: a proxy's "tomorrow" must not stop a user's sync for a day.
@@ -91,7 +92,9 @@ pub fn judge(reply: Reply, device: &str) -> Verdict {
 /// For how long the server asks to be left alone in `reply`: known before the pass is over, lest another one begins.
 pub fn named_time(reply: &Reply) -> Option<Duration> {
     match reply {
-        Reply::Status { status: 429 | 501..=599, retry_after: Some(wait), .. } => Some((*wait).min(RETRY_AFTER_MAX)),
+        Reply::Status { status: 429 | 501..=599, retry_after: Some(wait), .. } if *wait >= NAMED_LEAST => {
+            Some((*wait).min(RETRY_AFTER_MAX))
+        }
         _ => None,
     }
 }

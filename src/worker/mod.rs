@@ -118,8 +118,9 @@ impl<P: Perform> Worker<P> {
                 },
                 reply = lane(&mut lanes.sending) => {
                     lanes.sending = None;
-                    if let Some(way) = &lanes.way {
-                        heard(engine, &way.url, &reply);
+                    // Known to the others at once, and not when the pass is over.
+                    if let (Some(way), Some(wait)) = (&lanes.way, named_time(&reply)) {
+                        servers.note(&way.url, Next::RetryAfter(wait), surroundings.now(), surroundings.random());
                     }
                     Event::Replied(reply)
                 }
@@ -127,7 +128,11 @@ impl<P: Perform> Worker<P> {
                 () = stopping(&mut stop) => Event::Stop,
             };
             let begun = matches!(event, Event::Stored(Ok(Answer::Begun(_))));
+            let sent = pass.sent();
             pass.on(event, surroundings.now());
+            if let Some(way) = lanes.way.as_ref().filter(|_| pass.sent() > sent) {
+                servers.works(&way.url);
+            }
             if let (true, Some(way)) = (begun, &lanes.way) {
                 pass.adopt(servers.uplink(&way.url, self.rules.batch_bytes));
                 // Whoever began this pass did not know of it: another server, or it was named at this very moment.
@@ -281,16 +286,6 @@ impl<P: Perform> Lanes<P> {
         }
         self.store = Some(store);
         Some(result)
-    }
-}
-
-/// What an answer says about its server counts for the others at once, and not when the pass is over.
-fn heard(engine: &Engine, url: &str, reply: &Reply) {
-    if let Some(wait) = named_time(reply) {
-        engine.servers.note(url, Next::RetryAfter(wait), engine.now(), engine.surroundings.random());
-    }
-    if matches!(reply, Reply::Accepted(ids) if !ids.is_empty()) {
-        engine.servers.works(url, engine.now());
     }
 }
 

@@ -41,6 +41,8 @@ struct Known {
     /// The number of the probe by which a profile is trying whether the server is back.
     probing: Option<u64>,
     probes: u64,
+    /// It accepted something since it failed last.
+    answers: bool,
 }
 
 /// The permission to try a server. While it is there and the server has not answered as one that works, nobody else may
@@ -100,6 +102,7 @@ impl Servers {
     pub fn note(&self, url: &str, next: Next, now: Duration, random: u64) {
         let mut known = self.shared.known.borrow_mut();
         let known = known.entry(url.to_owned()).or_default();
+        known.answers = false;
         known.back_off.note(next, self.waits, now, random);
     }
 
@@ -123,7 +126,7 @@ impl Servers {
     pub fn may_try(&self, url: &str) -> Option<Probe> {
         let mut known = self.shared.known.borrow_mut();
         let known = known.entry(url.to_owned()).or_default();
-        let failed = known.back_off.failures() > 0;
+        let failed = known.back_off.failures() > 0 && !known.answers;
         if failed && known.probing.is_some() {
             return None;
         }
@@ -133,15 +136,20 @@ impl Servers {
         Some(Probe { shared: Rc::clone(&self.shared), url: url.to_owned(), number })
     }
 
-    /// The server at `url` accepted something: nobody has to wait for it, nor for who tried; but a time it named stands.
-    pub fn works(&self, url: &str, now: Duration) {
+    /// The server at `url` accepted something: nobody has to wait for who tried. Whether its failures are over shows when a
+    /// pass ends well.
+    pub fn works(&self, url: &str) {
         if let Some(known) = self.shared.known.borrow_mut().get_mut(url)
-            && known.back_off.failures() > 0
-            && known.back_off.named_wait(now).is_none()
+            && known.probing.take().is_some()
         {
-            (known.back_off, known.probing) = (BackOff::default(), None);
+            known.answers = true;
             self.shared.noted.notify_waiters();
         }
+    }
+
+    /// Whether the server at `url` failed last.
+    pub fn is_failing(&self, url: &str) -> bool {
+        self.shared.known.borrow().get(url).is_some_and(|known| known.back_off.failures() > 0)
     }
 
     /// Returns when a try is over.

@@ -105,12 +105,7 @@ impl Store {
     pub(super) fn still_refused(&self, refusal: Refusal) {
         let now = (self.clock)();
         let server = self.session.as_ref().map(|session| session.url.clone());
-        self.keeper.change(|record| {
-            if let Some(entry) = record.quarantine.get_mut(&refusal.operation_id.to_string()) {
-                entry.tried_at = now;
-                entry.words = refusal.words;
-                entry.server = server.unwrap_or_default();
-            }
-        });
+        let Refusal { operation_id, words, .. } = refusal;
+        self.keeper.change(|record| record.still_refused(&operation_id, words, server.unwrap_or_default(), now));
     }
 }

@@ -165,9 +165,8 @@ impl Life {
             let files = world.disk.profiles.iter().filter_map(|dir| dir.file.as_ref());
             files.map(|file| file.rows.len()).sum()
         };
-        let waits = self.net.named.get().iter().any(|(_, until)| *until > self.now());
         // Nor is a clock that was set back: whatever is older than the sign-in is held.
-        if rows > 0 || waits || self.plan.narrow.is_some() || self.plan.jumps {
+        if rows > 0 || self.is_put_off() || self.plan.narrow.is_some() || self.plan.jumps {
             return true;
         }
         // Nor what still waits for an answer.
@@ -196,6 +195,11 @@ impl Life {
         true
     }
 
+    /// Whether a server asked to be left alone until later.
+    fn is_put_off(&self) -> bool {
+        self.net.named.get().iter().any(|(_, until)| *until > self.now())
+    }
+
     fn is_idle(&self) -> bool {
         self.agent.as_ref().is_none_or(|agent| !agent.is_busy())
     }
@@ -206,7 +210,7 @@ impl Life {
         let profile = lock(&self.world).rng.usize(0..self.plan.profiles);
         let login = lock(&self.world).disk.data(profile).and_then(|file| file.login);
         let (Some(login), WatchMode::Auto) = (login, self.plan.watch) else { return true };
-        if self.left() > 0 || self.plan.narrow.is_some() || self.plan.jumps || !self.is_idle() {
+        if self.left() > 0 || self.is_put_off() || self.plan.narrow.is_some() || self.plan.jumps || !self.is_idle() {
             return true;
         }
         let pause = {
