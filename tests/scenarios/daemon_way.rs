@@ -94,3 +94,17 @@ fn a_long_pass_that_works_keeps_no_other_profile_waiting() {
     assert_eq!(long.read().map(|answer| answer["remaining"].clone()), Some(json!(0)));
     eventually("everything is stored", || server.stored().len() == 201);
 }
+
+#[test]
+fn an_op_that_gets_500_for_ever_alone_in_its_profile_keeps_no_other_profile_waiting() {
+    let server = Server::start(Version::Later).unwrap();
+    let stage = stage(&server);
+    let [first, second] = [("Zoë", "alice"), ("Yve", "bob")].map(|(name, user)| stage.profile(name, user));
+    // Nothing behind it could show that the server lives.
+    first.enqueue(&[NewOp::new("playlist", "1", "set").field("name").payload_text(r#"{"value":"a\u0000b"}"#)]).unwrap();
+    let daemon = Daemon::start(&stage);
+    daemon.wait_for_state(first.id, "backing_off");
+    second.enqueue(&NewOp::renames(3)).unwrap();
+    assert!(server.wait_for(|stats| stats.stored == 3, AT_ONCE), "{}", daemon.log());
+    assert_eq!(daemon.profile(first.id)["pending"], 1);
+}
