@@ -56,7 +56,8 @@ pub fn enqueue(world: &mut World, profile: usize, count: usize, sick: u8) {
                 Nature::Healthy | Nature::Lone | Nature::Sick => false,
             };
         }
-        let known = Known { profile, owner, nature, late: false, free: owner.is_none(), stored: [None; 2] };
+        let late = world.rewound.contains(&profile);
+        let known = Known { profile, owner, nature, late, free: owner.is_none(), stored: [None; 2] };
         world.oracle.ops.insert(operation_id, known);
     }
     if let Some(file) = world.disk.data(profile) {
@@ -159,6 +160,14 @@ pub fn restore(world: &mut World, profile: usize, newest: bool, replaces: bool) 
         file.foreign += 1;
     }
     world.oracle.rewound(profile);
+    if world.passing.contains(&profile)
+        && let Some(file) = world.disk.profiles.get(profile).and_then(|dir| dir.file.as_ref())
+    {
+        // A pass that is under way goes on behind the rows it has read, and takes the others with the next one; and so it
+        // does with what is queued under their numbers from here on.
+        file.rows.values().for_each(|row| world.oracle.late(row.operation_id));
+        world.rewound.insert(profile);
+    }
     world.tell(|| format!("a copy comes back in profile {profile}, as another file: {replaces}"));
 }
 

@@ -127,6 +127,8 @@ impl MadeUpFiles {
     fn begin(&mut self, world: &mut World) -> Result<Snapshot, StoreError> {
         self.session = None;
         world.begun.insert(self.profile, world.now);
+        world.passing.insert(self.profile);
+        world.rewound.remove(&self.profile);
         self.open(world)?;
         self.versions = self.versions_of(&world.disk);
         let canonical_id = world.disk.profiles.get(self.profile).and_then(|profile| profile.canonical_id.clone());
@@ -260,7 +262,11 @@ impl Perform for MadeUpFiles {
                 }
                 Ok(Answer::Done)
             }
-            Request::Close => self.census(world).map(Answer::Closed),
+            Request::Close => {
+                world.passing.remove(&self.profile);
+                world.rewound.remove(&self.profile);
+                self.census(world).map(Answer::Closed)
+            }
         };
         if let Err(error) = &answer {
             world.count(match error.kind {

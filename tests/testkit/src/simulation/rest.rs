@@ -169,7 +169,10 @@ impl Life {
         if rows > 0 || self.is_put_off() || self.plan.narrow.is_some() || self.plan.jumps {
             return true;
         }
-        // Nor what still waits for an answer.
+        // Nor what still waits for an answer, or for a server that failed and has nothing to get any more.
+        if let Some(agent) = &self.agent {
+            agent.wake(None, Wake::Ask, true);
+        }
         self.drive(Self::is_idle, PATIENCE);
         for _ in 0..TIMED {
             let (pause, profile) = {
@@ -213,6 +216,7 @@ impl Life {
         if self.left() > 0 || self.is_put_off() || self.plan.narrow.is_some() || self.plan.jumps || !self.is_idle() {
             return true;
         }
+        self.plan.sick = 0;
         let pause = {
             let world = &mut *lock(&self.world);
             for server in &mut world.servers {

@@ -2,7 +2,7 @@
 //!
 //! What must always hold: it is locked for one thing at a time, never across two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
@@ -98,6 +98,10 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     /// Ops made.
     pub made: u64,
+    /// Profiles over which a pass is under way.
+    pub passing: BTreeSet<usize>,
+    /// Those among them whose file was rewound under it.
+    pub rewound: BTreeSet<usize>,
     /// When the last pass over each profile began.
     pub begun: BTreeMap<usize, Micros>,
 }
@@ -126,6 +130,8 @@ impl World {
             writes_left: None,
             trace: trace.then(Vec::new),
             made: 0,
+            passing: BTreeSet::new(),
+            rewound: BTreeSet::new(),
             begun: BTreeMap::new(),
         }
     }
