@@ -96,13 +96,25 @@ impl Agent {
 
     /// `Some` where it is this process that answers.
     fn ping(&self) -> Option<()> {
+        (self.ask("ping")?["pid"] == self.child.as_ref()?.id()).then_some(())
+    }
+
+    /// One line, one answer.
+    fn ask(&self, line: &str) -> Option<serde_json::Value> {
         let stream = UnixStream::connect(self.home.join("run/waveflow/sync-agent.sock")).ok()?;
         stream.set_read_timeout(Some(SOON)).ok()?;
-        (&stream).write_all(b"ping\n").ok()?;
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).ok()?;
-        let answer: serde_json::Value = serde_json::from_str(&line).ok()?;
-        (answer["pid"] == self.child.as_ref()?.id()).then_some(())
+        (&stream).write_all(format!("{line}\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).ok()?;
+        serde_json::from_str(&answer).ok()
+    }
+
+    /// What a person does who finds ops held back that are his: lets each of them go. Says how many there were.
+    pub(super) fn let_go(&self) -> usize {
+        let listed = self.ask("queue list").unwrap_or_default();
+        let ops = listed["ops"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let held = ops.iter().filter(|op| op["state"] == "held").filter_map(|op| op["operation_id"].as_str());
+        held.filter_map(|id| self.ask(&format!("queue retry {id}"))).filter(|answer| answer["retried"] == 1).count()
     }
 
     /// Fails where it has ended by itself.
