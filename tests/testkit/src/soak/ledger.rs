@@ -49,6 +49,8 @@ pub struct Tally {
     pub doubled: usize,
     /// Stored before an op that was committed earlier, or under a stamp that is not above the one before.
     pub out_of_order: usize,
+    /// Those: place in the order of commits and stamp of both neighbours, as they were stored.
+    pub disorder: Vec<[(usize, i64); 2]>,
     /// Stored under another account than the profile's.
     pub astray: usize,
 }
@@ -91,7 +93,12 @@ impl Ledger {
         tally.stored += lane.committed.iter().filter(|id| stored.contains(id)).count();
         tally.pending += lane.queued.len();
         tally.lost += lane.committed.iter().filter(|id| !stored.contains(id) && !queued.contains(id)).count();
-        tally.out_of_order += theirs.windows(2).filter(disordered).count();
+        let before = tally.disorder.len();
+        tally.disorder.extend(theirs.windows(2).filter(disordered).filter_map(|two| match two {
+            [(earlier, first), (later, second)] => Some([(*earlier, first.stamp), (*later, second.stamp)]),
+            _ => None,
+        }));
+        tally.out_of_order += tally.disorder.len() - before;
         tally.astray += theirs.iter().filter(|(_, arrival)| arrival.user != lane.user).count();
     }
 }

@@ -148,6 +148,9 @@ impl Outcome {
         for row in &self.left {
             writeln!(out, "left: {row}")?;
         }
+        for [first, second] in &self.tally.disorder {
+            writeln!(out, "stored one behind the other, as (place, stamp): {first:?}, {second:?}")?;
+        }
         let complaints = self.complaints();
         if complaints.is_empty() {
             let Tally { committed, lost, doubled, .. } = self.tally;
