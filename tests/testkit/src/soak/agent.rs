@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use uuid::Uuid;
 
 use super::usage::Usage;
 use crate::{Error, Result};
@@ -109,12 +110,14 @@ impl Agent {
         serde_json::from_str(&answer).ok()
     }
 
-    /// What a person does who finds ops held back that are his: lets each of them go. Says how many there were.
-    pub(super) fn let_go(&self) -> usize {
+    /// What a person does who finds ops held back that are his: lets each of them go. Says which.
+    pub(super) fn let_go(&self) -> Vec<Uuid> {
         let listed = self.ask("queue list").unwrap_or_default();
         let ops = listed["ops"].as_array().map(Vec::as_slice).unwrap_or_default();
         let held = ops.iter().filter(|op| op["state"] == "held").filter_map(|op| op["operation_id"].as_str());
-        held.filter_map(|id| self.ask(&format!("queue retry {id}"))).filter(|answer| answer["retried"] == 1).count()
+        held.filter(|id| self.ask(&format!("queue retry {id}")).is_some_and(|answer| answer["retried"] == 1))
+            .filter_map(|id| Uuid::try_parse(id).ok())
+            .collect()
     }
 
     /// Fails where it has ended by itself.

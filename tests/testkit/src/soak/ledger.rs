@@ -32,6 +32,8 @@ pub(super) struct Books<'a> {
     pub(super) committed: &'a [Uuid],
     /// Looked at after these were committed, and before the last arrivals.
     pub(super) queued: &'a [Pending],
+    /// May be stored later than those behind them.
+    pub(super) late: &'a HashSet<Uuid>,
 }
 
 /// The numbers, over all profiles.
@@ -94,7 +96,8 @@ impl Ledger {
         tally.pending += lane.queued.len();
         tally.lost += lane.committed.iter().filter(|id| !stored.contains(id) && !queued.contains(id)).count();
         let before = tally.disorder.len();
-        tally.disorder.extend(theirs.windows(2).filter(disordered).filter_map(|two| match two {
+        let in_turn: Vec<_> = theirs.iter().filter(|(_, arrival)| !lane.late.contains(&arrival.id)).copied().collect();
+        tally.disorder.extend(in_turn.windows(2).filter(disordered).filter_map(|two| match two {
             [(earlier, first), (later, second)] => Some([(*earlier, first.stamp), (*later, second.stamp)]),
             _ => None,
         }));
@@ -135,9 +138,10 @@ mod tests {
         ledger.extend(arrivals.iter().map(arrival));
         let queued: Vec<_> = queued.iter().copied().map(row).collect();
         let (first, second) = ([id(1), id(2), id(3)], [id(11), id(12)]);
+        let late = HashSet::new();
         ledger.tally(&[
-            Books { user: "alice", committed: &first, queued: &queued },
-            Books { user: "bob", committed: &second, queued: &[] },
+            Books { user: "alice", committed: &first, queued: &queued, late: &late },
+            Books { user: "bob", committed: &second, queued: &[], late: &late },
         ])
     }
 
@@ -161,5 +165,18 @@ mod tests {
         assert_eq!(seen(&with((2, "alice", 9))), [0, 1, 1, 0]);
         let swapped = [(2, "alice", 1), (1, "alice", 2), (11, "bob", 1), (12, "bob", 2)];
         assert_eq!(seen(&tally(&swapped, &[3])), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_a_person_let_go_may_come_later() {
+        let arrival = |(number, stamp)| Arrival { id: id(number), user: "alice".to_owned(), stamp };
+        let mut ledger = Ledger::default();
+        ledger.extend([(2, 1), (3, 2), (1, 9)].map(arrival));
+        let disorder = |late: &[u128]| {
+            let late = late.iter().copied().map(id).collect();
+            let committed = [id(1), id(2), id(3)];
+            ledger.tally(&[Books { user: "alice", committed: &committed, queued: &[], late: &late }]).out_of_order
+        };
+        assert_eq!((disorder(&[]), disorder(&[1]), disorder(&[2])), (1, 0, 1));
     }
 }

@@ -25,7 +25,7 @@ mod play;
 mod report;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -111,6 +111,8 @@ struct World<'o> {
     met: Arc<faults::Met>,
     /// What a thread ended with that should not have.
     failed: Mutex<Option<crate::Error>>,
+    /// Ops that a person let go: they may come later than those behind them.
+    late: Mutex<HashSet<Uuid>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -189,7 +191,9 @@ fn arrive(world: &World<'_>) -> Result<()> {
     let mut person_comes = Some(Instant::now() + half);
     while Instant::now() < deadline {
         if person_comes.take_if(|at| Instant::now() >= *at).is_some() {
-            (0..locked(&world.agent).let_go()).for_each(|_| world.count(LET_GO));
+            let let_go = locked(&world.agent).let_go();
+            let_go.iter().for_each(|_| world.count(LET_GO));
+            locked(&world.late).extend(let_go);
         }
         let mut waiting = 0;
         for lane in &world.lanes {
@@ -227,6 +231,7 @@ impl<'o> World<'o> {
             app_drains: Arc::default(),
             met: Arc::default(),
             failed: Mutex::default(),
+            late: Mutex::default(),
         })
     }
 
@@ -281,9 +286,11 @@ impl<'o> World<'o> {
             rows.iter().map(ledger::Arrival::of).collect::<Vec<_>>()
         });
         ledger.extend(new);
+        let late = locked(&self.late);
         let lanes = self.lanes.iter().zip(&committed).zip(&queued);
-        let lanes: Vec<_> =
-            lanes.map(|((lane, ids), queued)| ledger::Books { user: lane.user, committed: ids, queued }).collect();
+        let lanes: Vec<_> = lanes
+            .map(|((lane, ids), queued)| ledger::Books { user: lane.user, committed: ids, queued, late: &late })
+            .collect();
         Ok(ledger.tally(&lanes))
     }
 }
