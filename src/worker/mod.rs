@@ -1,7 +1,8 @@
 //! Performs what the pass asks: the one place where queue, push and pass meet.
 //!
 //! What must always hold: no `SQLite` call and no file of ours is touched on the reactor's thread; the database and the
-//! wire are used side by side, one thing on each; nothing is decided here.
+//! wire are used side by side, one thing on each; nothing is decided here about an op. What a server said of itself counts
+//! for all profiles that use it, at once.
 //!
 //! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`connections`], [`servers`] (what
 //! is known about each), [`engine`] (all of them), then [`Worker::drain`].
