@@ -59,6 +59,7 @@
 //! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |
 //! | [`trust`] | whether another user could put something in the place of ours |
 //! | [`token`], [`seal`] | the secret that cannot be printed; no core dumps, no words in panics |
+//! | [`buffer`] | memory for bodies, which goes back to the system |
 //! | [`halt`] | where a test stops a debug build to kill it there |
 //!
 //! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app, a reference server, and a world in which whole
@@ -88,6 +89,7 @@
 //!    remembered of refused and held ops, and how they are listed.
 
 pub mod app;
+pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;

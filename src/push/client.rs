@@ -22,6 +22,7 @@ use super::proxy::{Proxies, Proxy};
 use super::target::Target;
 use super::tls::Tls;
 use super::words::Secrets;
+use crate::buffer::Buffers;
 use crate::op::{FailedKind, Reply};
 use crate::token::Token;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub proxy: Proxies,
     /// Never send the token unencrypted, except to this machine.
     pub require_tls: bool,
+    /// Where answers are read into.
+    pub buffers: Buffers,
 }
 
 impl Default for Settings {
@@ -52,6 +55,7 @@ impl Default for Settings {
             ca_file: None,
             proxy: Proxies::none(),
             require_tls: false,
+            buffers: Buffers::default(),
         }
     }
 }
@@ -112,7 +116,7 @@ impl Client {
         if let Some(mut link) = self.kept.take()
             && link.is_usable(self.settings.idle_timeout).await
         {
-            match link.exchange(self.request(bearer, body), &secrets, limit).await {
+            match link.exchange(self.request(bearer, body), &secrets, limit, self.settings.buffers.take()).await {
                 Ok(reply) => return Ok(self.keep(link, reply)),
                 Err(Lost { trouble, again: false }) => return Err(trouble),
                 Err(Lost { again: true, .. }) => limit = limit.saturating_sub(started.elapsed()),
@@ -121,7 +125,7 @@ impl Client {
         let (proxy, tls) = (self.proxy.as_ref(), self.tls.as_ref());
         let stream = connect(&self.target, proxy, tls, self.settings.connect_timeout).await?;
         let mut link = Link::new(stream, self.target.authority()).await?;
-        match link.exchange(self.request(bearer, body), &secrets, limit).await {
+        match link.exchange(self.request(bearer, body), &secrets, limit, self.settings.buffers.take()).await {
             Ok(reply) => Ok(self.keep(link, reply)),
             Err(lost) => Err(lost.trouble),
         }

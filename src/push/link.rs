@@ -24,6 +24,7 @@ use super::patient::{Patient, Progress};
 use super::reply::{self, Answer};
 use super::tls;
 use super::words::Secrets;
+use crate::buffer::Buffer;
 use crate::clock;
 use crate::op::{FailedKind, Reply};
 
@@ -119,19 +120,20 @@ impl Link {
         (self.clean && self.driver.is_some() && !self.progress.is_sending()).then_some(self)
     }
 
-    /// Sends a request and reads the answer, within `limit`.
+    /// Sends a request and reads the answer, within `limit`, into `buffer`.
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,
         secrets: &Secrets<'_>,
         limit: Duration,
+        buffer: Buffer,
     ) -> Result<Reply, Lost> {
         self.progress.begin();
         self.clean = false;
         let Self { sender, driver, progress, host, clean, .. } = self;
         let work = async {
             let response = sender.send_request(request).await.map_err(|error| explain(&error, progress, host))?;
-            read(response, secrets, progress, host, clean).await
+            read(response, buffer, secrets, progress, host, clean).await
         };
         let mut work = std::pin::pin!(work);
         let driven = poll_fn(|cx| {
@@ -164,6 +166,7 @@ fn advance(driver: &mut Option<Driver>, cx: &mut std::task::Context<'_>) -> Poll
 /// Reads an answer's body, as far as it is of use. `clean` becomes true where that was all of it.
 async fn read(
     response: Response<Incoming>,
+    mut bytes: Buffer,
     secrets: &Secrets<'_>,
     progress: &Progress,
     host: &str,
@@ -171,7 +174,6 @@ async fn read(
 ) -> Result<Reply, Trouble> {
     let (head, mut body) = response.into_parts();
     let limit = answer_limit(secrets.request.len());
-    let mut bytes = Vec::new();
     let whole = loop {
         match body.frame().await {
             None => break true,

@@ -3,10 +3,13 @@
 //! What must always hold: a payload's text goes into the body once and as it is, never through a tree; checking one
 //! takes linear time and no recursion, whatever the text nests.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
+use crate::buffer::Buffer;
 use crate::op::{Pair, SERVER_MAX_BYTES, STAMP_LIMIT};
 
 /// Containers the server's JSON reader opens at most, one within the other: its recursion limit of 128 stops at the
@@ -52,7 +55,7 @@ pub struct Row<'a> {
 
 /// A request body in the making.
 pub struct Envelope {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     ops: usize,
     /// What ends each op: `profile_canonical_id` if there is one, and the brace.
     op_tail: Vec<u8>,
@@ -61,7 +64,7 @@ pub struct Envelope {
 impl Envelope {
     /// Begins a body in `buffer`, whose memory is used again and whose content is dropped. With `canonical_id` each op
     /// carries it as `profile_canonical_id`.
-    pub fn new(buffer: Vec<u8>, device_id: &str, canonical_id: Option<&str>) -> Self {
+    pub fn new(buffer: Buffer, device_id: &str, canonical_id: Option<&str>) -> Self {
         let mut bytes = buffer;
         bytes.clear();
         bytes.extend_from_slice(b"{\"device_id\":");
@@ -131,7 +134,7 @@ impl Envelope {
     pub fn finish(self) -> Bytes {
         let mut bytes = self.bytes;
         bytes.extend_from_slice(TAIL);
-        Bytes::from(bytes)
+        bytes.freeze()
     }
 }
 
@@ -147,15 +150,15 @@ fn op_bound(row: &Row<'_>) -> usize {
 }
 
 /// Appends `text` as a JSON string.
-fn quote(out: &mut Vec<u8>, text: &str) {
+fn quote(out: &mut impl Write, text: &str) {
     let written = serde_json::to_writer(out, text);
-    debug_assert!(written.is_ok(), "any str is a JSON string, and a Vec takes all that is written");
+    debug_assert!(written.is_ok(), "any str is a JSON string, and memory takes all that is written");
 }
 
 /// Appends `value` in decimal.
-fn number(out: &mut Vec<u8>, value: i64) {
+fn number(out: &mut impl Write, value: i64) {
     let written = serde_json::to_writer(out, &value);
-    debug_assert!(written.is_ok(), "any i64 is a JSON number, and a Vec takes all that is written");
+    debug_assert!(written.is_ok(), "any i64 is a JSON number, and memory takes all that is written");
 }
 
 /// The most bytes `text` takes as a JSON string: an escape has at most six.
@@ -262,6 +265,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::buffer::Buffers;
 
     const ID: &str = "00000000-0000-4000-8000-000000000001";
 
@@ -284,7 +288,9 @@ mod tests {
 
     #[test]
     fn the_contract_s_example_is_what_comes_out() {
-        let mut envelope = Envelope::new(b"old".to_vec(), "dev", Some("canon"));
+        let mut old = Buffers::default().take();
+        old.extend_from_slice(b"old");
+        let mut envelope = Envelope::new(old, "dev", Some("canon"));
         let pair = Some(Pair { wall: 1_750_000_000_000, logical: 0 });
         envelope.push(&Row { pair, ..row("{ \"value\": \"Soirée\" }") });
         envelope.push(&Row { field: None, payload: None, ..row("") });
@@ -304,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_one_too() {
-        let envelope = Envelope::new(Vec::new(), "d", None);
+        let envelope = Envelope::new(Buffers::default().take(), "d", None);
         assert_eq!(envelope.len(), 26);
         assert_eq!(envelope.finish(), "{\"device_id\":\"d\",\"ops\":[]}");
     }
@@ -424,7 +430,7 @@ mod tests {
         fn a_body_is_the_tree_made_from_the_same_rows(
             device in any::<String>(), canonical in any::<Option<String>>(), rows in prop::collection::vec(columns(), 0..6)
         ) {
-            let mut envelope = Envelope::new(Vec::new(), &device, canonical.as_deref());
+            let mut envelope = Envelope::new(Buffers::default().take(), &device, canonical.as_deref());
             for (id, stamp, entity, entity_id, field, payload, pair) in &rows {
                 let payload = payload.as_ref().map(Value::to_string);
                 let row = Row {

@@ -10,6 +10,7 @@ use rusqlite::types::ValueRef;
 
 use super::Columns;
 use super::database::InDatabase;
+use crate::buffer::Buffer;
 use crate::drain::action::{Pick, Plan, Refusal, Rows, StoreError};
 use crate::drain::admission::Admission;
 use crate::op::{Batch, Op, OperationId, Pair, STAMP_LIMIT};
@@ -35,7 +36,7 @@ pub fn read(
     columns: Columns,
     plan: &Plan,
     sender: &Sender<'_>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 ) -> Result<Rows, StoreError> {
     let mut statement = connection.prepare_cached(sql(columns, plan.pick)).on(connection)?;
     let mut found = statement.query((plan.after, plan.until, PAYLOAD_MAX)).on(connection)?;
@@ -91,7 +92,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(plan: &'a Plan, sender: &'a Sender<'a>, buffer: Vec<u8>) -> Self {
+    fn new(plan: &'a Plan, sender: &'a Sender<'a>, buffer: Buffer) -> Self {
         let envelope = Envelope::new(buffer, sender.device, sender.canonical_id);
         let rows = Rows { cursor: plan.after, ..Rows::default() };
         Self { plan, sender, envelope, ops: Vec::new(), rows, skipped: 0, gap: false }

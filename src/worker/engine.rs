@@ -11,6 +11,7 @@ use super::servers::Servers;
 use super::store::Store;
 use super::thread::DatabaseThread;
 use crate::app::registry::{self, Profile};
+use crate::buffer::Buffers;
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::drain::Rules;
@@ -37,6 +38,8 @@ pub struct Engine {
     pub servers: Servers,
     /// `retry.initial` and `retry.max`.
     pub waits: Waits,
+    /// Memory for bodies and answers.
+    pub buffers: Buffers,
     /// Clocks, waiting, randomness.
     pub surroundings: Rc<dyn Surroundings>,
 }
@@ -66,6 +69,7 @@ impl Engine {
             Some(url) => Proxies::fixed(url).map_err(|message| (message, Exit::Config))?,
             None => Proxies::from_env(text),
         };
+        let buffers = Buffers::default();
         let settings = Settings {
             connect_timeout: config.server.connect_timeout,
             request_timeout: config.server.request_timeout,
@@ -73,17 +77,19 @@ impl Engine {
             ca_file: config.server.ca_file.clone(),
             proxy,
             require_tls: config.server.require_tls,
+            buffers: buffers.clone(),
         };
         let waits = Waits { initial: config.retry.initial, max: config.retry.max };
         let servers = Servers::new(Rc::new(Connections::new(settings)), waits, Arc::clone(&keeper));
         let surroundings = Rc::new(System::default());
-        Ok(Self { config: config.clone(), keeper, database, servers, waits, surroundings })
+        Ok(Self { config: config.clone(), keeper, database, servers, waits, buffers, surroundings })
     }
 
     /// What drains `profile` in the app's `directory`.
     pub fn worker(&self, directory: &Path, profile: Profile) -> Worker {
         let url = self.config.server.url.clone();
-        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), clock::now_ms);
+        let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), clock::now_ms)
+            .with_buffers(self.buffers.clone());
         let rules = Rules {
             batch_ops: self.config.drain.batch_ops,
             batch_bytes: self.config.drain.batch_bytes,

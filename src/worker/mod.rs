@@ -25,6 +25,7 @@ use self::engine::Engine;
 use self::servers::Servers;
 use self::store::{Store, Way};
 use self::thread::DatabaseThread;
+use crate::buffer::Buffers;
 use crate::drain::action::{Action, Answer, Event, Request, StoreError};
 use crate::drain::backoff::BackOff;
 use crate::drain::memory::{Memory, Uplink};
@@ -262,7 +263,7 @@ impl<P: Perform> Lanes<P> {
             Action::Send(batch) => self.send(servers, batch.body),
             Action::SendEmpty => {
                 let device = self.way.as_ref().map_or("", |way| way.device.as_str());
-                let body = Envelope::new(Vec::new(), device, None).finish();
+                let body = Envelope::new(Buffers::default().take(), device, None).finish();
                 self.send(servers, body);
             }
         }

@@ -18,6 +18,7 @@ use rusqlite::Connection;
 use super::{Files, Perform};
 use crate::app::account::{SignedIn, is_local, signed_in};
 use crate::app::registry::{self, Canonical, Profile};
+use crate::buffer::Buffers;
 use crate::drain::action::{
     Answer, Counts, Plan, Request, Reserve, Settled, Settlement, Snapshot, StoreError, StoreErrorKind,
 };
@@ -58,6 +59,8 @@ pub struct Store {
     keeper: Arc<Keeper>,
     /// Wall clock, ms since the epoch.
     clock: fn() -> i64,
+    /// Where bodies are written.
+    buffers: Buffers,
     app: Option<Database>,
     data: Option<Database>,
     session: Option<Session>,
@@ -95,12 +98,19 @@ impl Store {
             url,
             keeper,
             clock,
+            buffers: Buffers::default(),
             app: None,
             data: None,
             session: None,
             versions: None,
             broken: false,
         }
+    }
+
+    /// With bodies written into memory that others use as well.
+    #[must_use]
+    pub fn with_buffers(self, buffers: Buffers) -> Self {
+        Self { buffers, ..self }
     }
 }
 
@@ -143,6 +153,7 @@ impl Files for Store {
         self.versions = None;
         self.data = None;
         self.app = None;
+        self.buffers.release();
         let after = self.signature();
         // A log that is still there is another program's, and closing ours did not touch it.
         after.is_quiet_since(&before).then_some(after)
@@ -321,7 +332,7 @@ impl Store {
             if paused || is_local(connection)? || signed_in(connection)?.as_ref() != Some(&session.signed_in) {
                 return Ok(Answer::AccountChanged);
             }
-            let rows = read::read(connection, session.columns, plan, &sender, Vec::new())?;
+            let rows = read::read(connection, session.columns, plan, &sender, self.buffers.take())?;
             seal::panic_if_asked("database", &session.signed_in.token, &rows.batch.body);
             Ok(Answer::Rows(rows))
         })?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use testkit::data_dir::Profile;
 use tokio::sync::watch;
 use waveflow_sync_agent::app::registry;
+use waveflow_sync_agent::buffer::Buffers;
 use waveflow_sync_agent::config::{Config, Environment, Flags, Platform};
 use waveflow_sync_agent::drain::Rules;
 use waveflow_sync_agent::drain::action::{Answer, Request, StoreError};
@@ -105,6 +106,7 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
         keeper,
         database: DatabaseThread::default(),
         waits,
+        buffers: Buffers::default(),
         surroundings: Rc::new(System::default()),
     };
     for _ in 0..PASSES_MAX {
@@ -133,6 +135,7 @@ fn servers(keeper: Arc<Keeper>, waits: Waits) -> Servers {
         ca_file: None,
         proxy: Proxies::from_env(|_| None),
         require_tls: false,
+        buffers: Buffers::default(),
     };
     Servers::new(Rc::new(Connections::new(settings)), waits, keeper)
 }

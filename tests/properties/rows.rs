@@ -10,6 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use testkit::server::{Model, PUSH_PATH, Request, Version};
+use waveflow_sync_agent::buffer::Buffers;
 use waveflow_sync_agent::drain::action::{Pick, Plan, Rows};
 use waveflow_sync_agent::drain::admission::Admission;
 use waveflow_sync_agent::op::Op;
@@ -88,8 +89,9 @@ pub(crate) fn check(input: &[u8]) {
     let mut seen = 0;
     loop {
         let plan = queue.plan(seen);
-        let rows = read(&connection, Columns { pairs: true, triggers: false }, &plan, &sender, Vec::new())
-            .expect("it can be read");
+        let rows =
+            read(&connection, Columns { pairs: true, triggers: false }, &plan, &sender, Buffers::default().take())
+                .expect("it can be read");
         queue.check_read(&plan, &rows);
         assert!(rows.end || rows.cursor > seen, "it does not get on");
         seen = rows.cursor;

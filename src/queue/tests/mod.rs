@@ -11,6 +11,7 @@ use testkit::ops::NewOp;
 use super::columns::{self, Columns};
 use super::database::{Database, Durability};
 use super::read::{self as reading, Sender};
+use crate::buffer::Buffers;
 use crate::drain::action::{Pick, Plan, Rows};
 use crate::drain::admission::Admission;
 use crate::op::OperationId;
@@ -51,7 +52,9 @@ impl Place {
 
     fn read_as(&self, plan: &Plan, admit: &dyn Fn(i64, &OperationId, i64) -> Admission) -> Rows {
         let sender = Sender { device: "dev", canonical_id: None, admit };
-        self.database.read(|connection| reading::read(connection, self.columns, plan, &sender, Vec::new())).unwrap()
+        self.database
+            .read(|connection| reading::read(connection, self.columns, plan, &sender, Buffers::default().take()))
+            .unwrap()
     }
 
     /// Changes with every commit of anybody but the app's connection.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waveflow_sync_agent::app::registry::Profile;
+use waveflow_sync_agent::buffer::Buffers;
 use waveflow_sync_agent::config::{Config, Environment, Flags, Platform, load};
 use waveflow_sync_agent::daemon::serve::{Known, serve};
 use waveflow_sync_agent::daemon::served::Served;
@@ -126,6 +127,7 @@ impl Agent {
             keeper: Arc::clone(&keeper),
             database: DatabaseThread::of(hands),
             waits,
+            buffers: Buffers::default(),
             surroundings: Rc::new(surroundings),
         };
         let mut agent = Self {
