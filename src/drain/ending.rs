@@ -76,7 +76,8 @@ impl Pass {
 
     /// Ends the pass as soon as both lanes are idle. The first reason is the one that is told.
     pub(super) fn end(&mut self, failure: Option<Failure>, next: Next) {
-        self.ahead = None;
+        // What was read and is not sent, or was sent and not accepted.
+        self.stays |= self.ahead.take().is_some() || failure.is_some();
         if self.ending.as_ref().is_none_or(|ending| ending.failure.is_none() && failure.is_some()) {
             self.ending = Some(Ending { failure, next });
         }

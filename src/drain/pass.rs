@@ -415,6 +415,7 @@ impl Pass {
     pub(super) fn quarantine(&mut self, op: &Op, words: String) {
         let refusal = Refusal { id: op.id, operation_id: op.operation_id.clone(), words };
         self.chores.push_back(Request::Quarantine(vec![refusal]));
+        self.stays = true;
         self.pass_over(op.id, 1);
     }
 

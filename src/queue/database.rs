@@ -209,8 +209,9 @@ impl Database {
             Err(error) => Err(self.error(&error)),
         };
         if !matches!(done, Ok(Some(_))) {
-            // Whatever was locked before it failed, the end of a transaction gives back.
-            self.read(|_| Ok(()))?;
+            // Whatever is locked still, the end of a transaction in which something is read gives back: that of one that
+            // failed does not always.
+            self.version()?;
         }
         self.tend();
         done

@@ -8,11 +8,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rustix::process::geteuid;
 use serde_json::json;
 use testkit::data_dir::Generation;
 use testkit::ops::NewOp;
 use testkit::server::{Server, Version};
+use waveflow_sync_agent::queue::census;
+use waveflow_sync_agent::queue::database::{Database, Durability};
 
 use crate::common::daemon::{Daemon, PROMPT, SOON, eventually, holds_within};
 use crate::common::mount::Mount;
@@ -68,6 +71,28 @@ fn a_full_disk_under_the_queue_is_said_and_what_was_accepted_is_not_sent_again()
     let all = [ops, more].concat();
     assert_delivered(&server, &all);
     assert_eq!(sendings(&server, &all), vec![1; all.len()]);
+}
+
+/// More than fits the page cache is written to the log before the commit, and where that fails the transaction ends without
+/// having been taken back.
+#[test]
+fn a_file_that_nobody_else_has_open_is_given_back_when_the_disk_is_full() {
+    let server = Server::start(Version::Later).unwrap();
+    let Some((disk, stage)) = on_a_small_disk("data", &server) else { return };
+    let profile = stage.profile("Zoë", "alice");
+    profile.enqueue(&NewOp::renames(60)).unwrap();
+    let database = Database::open(&profile.db_path(), Durability::Normal).unwrap();
+    // Opens the log.
+    assert_eq!(database.read(census::total).unwrap(), 60);
+    disk.fill();
+    let sql = "UPDATE sync_pending_op SET payload = CAST(zeroblob(65536) AS TEXT)";
+    let write = |connection: &Connection| connection.execute(sql, []).map_err(|error| database.error(&error));
+    let error = database.write_alone(write, |_| true).unwrap_err();
+    assert!(error.message.contains("the disk is full"), "{}", error.message);
+    let app = Connection::open(profile.db_path()).unwrap();
+    app.busy_timeout(Duration::ZERO).unwrap();
+    let count = app.query_row("SELECT count(*) FROM sync_pending_op", [], |row| row.get::<_, i64>(0));
+    assert_eq!(count, Ok(60));
 }
 
 #[test]

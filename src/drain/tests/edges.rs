@@ -74,6 +74,32 @@ fn a_server_that_answers_faster_than_rows_are_read_does_not_put_off_settling() {
 }
 
 #[test]
+fn a_queue_in_which_a_row_stays_is_not_to_be_emptied_at_once() {
+    let poisoned: fn(&mut World) = |world: &mut World| world.server.poison.extend([world.uuid(33)]);
+    let refused = |world: &mut World| world.server.refused.extend([world.uuid(33)]);
+    let failing = |world: &mut World| {
+        world.server.front = Some(Box::new(|number, _| (number == 3).then(|| status(503, "not now"))));
+    };
+    let unnamed = |world: &mut World| {
+        world.server.front = Some(Box::new(|number, ops| {
+            let named = ops.iter().skip(1).filter_map(|op| op.operation_id.uuid());
+            (number == 3).then(|| Reply::Accepted(named.collect()))
+        }));
+    };
+    let stopped = |world: &mut World| world.stop_at = Some(8);
+    for (at, hinder) in [poisoned, refused, failing, unnamed, stopped].iter().enumerate() {
+        let mut world = World::new(Table::with(35));
+        hinder(&mut world);
+        for _ in 0..4 {
+            let outcome = world.pass().unwrap();
+            let whole = |request: &Request| matches!(request, Request::Settle(Settlement { whole: true, .. }));
+            let tried = world.table.log.drain(..).any(|request| whole(&request));
+            assert!(!tried || world.table.rows.is_empty(), "{at}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn rows_that_left_the_queue_count_when_falling_stamps_are_mended() {
     let mut world = World::new(Table::with(0));
     for id in 1..=10 {

@@ -150,6 +150,22 @@ fn a_count_that_does_not_fit_takes_everything_back() {
 }
 
 #[test]
+fn every_row_is_looked_at_again_only_where_the_queue_may_go_at_once() {
+    // So slow a file that so long rows may not go at once beside the app.
+    for (bytes, looks) in [(1 << 24, false), (0, true)] {
+        let place = Place::with(Generation::Three, 20);
+        place.database.learn(|pace| pace.note_clearing(20, 0, Duration::from_secs(1)));
+        assert_eq!(place.database.pace().may_clear(20, bytes), looks);
+        let read_at = place.database.version().unwrap();
+        let mut runs = place.runs();
+        runs.iter_mut().for_each(|run| run.bytes = bytes);
+        // Whoever looks sees that there is one more.
+        place.raw(&RawOp::new(&op(), 999));
+        assert_eq!(place.settle_whole(runs, read_at).stays, looks, "{bytes}");
+    }
+}
+
+#[test]
 fn it_is_known_whether_somebody_else_has_the_file_open() {
     let place = Place::with(Generation::Three, 20);
     let (path, runs) = (place.database.path().to_owned(), place.runs());
