@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use testkit::data_dir::{DataDir, Generation, Profile};
 use testkit::ops::{Mix, NewOp};
 use testkit::{Error, Result, time, token};
+use uuid::Uuid;
 
 use super::echo::Echo;
 
@@ -58,7 +59,7 @@ impl Original {
         let home = tempfile::tempdir()?;
         copy_settled(&self.install.home.path().join(DATA), &home.path().join(DATA))?;
         let install = Install::at(home)?;
-        install.dir.set_server_url(Some(&server.url()))?;
+        install.deliver_to(server)?;
         Ok(install)
     }
 }
@@ -145,19 +146,41 @@ impl Install {
         command
     }
 
+    /// The agent's user's home.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Puts this server into the app's settings.
+    pub(crate) fn deliver_to(&self, server: &Echo) -> Result<()> {
+        self.dir.set_server_url(Some(&server.url()))
+    }
+
+    /// The ids that are in the queue, in order.
+    pub(crate) fn waiting(&self) -> Result<Vec<u128>> {
+        let id = |text: &str| Uuid::try_parse(text).map(|id| id.as_u128());
+        let rows = self.profile.pending()?;
+        rows.iter().map(|row| id(&row.operation_id).map_err(|error| Error::other(error.to_string()))).collect()
+    }
+
     /// Fails unless the server got these ops, once each and in order, and the queue is empty.
     pub(crate) fn verify(&self, queued: &[u128], arrived: &[u128]) -> Result<()> {
-        if let Some(place) = (0..queued.len().max(arrived.len())).find(|at| queued.get(*at) != arrived.get(*at)) {
-            let words = format!(
-                "{} of {} ops arrived; op {place} is the first that is not in its place",
-                arrived.len(),
-                queued.len()
-            );
-            return Err(Error::other(words));
-        }
+        verify_order(queued, arrived)?;
         match self.profile.pending_count()? {
             0 => Ok(()),
             rows => Err(Error::other(format!("{rows} rows are still in the queue"))),
         }
+    }
+}
+
+/// Fails unless these ops arrived, once each and in order.
+pub(crate) fn verify_order(queued: &[u128], arrived: &[u128]) -> Result<()> {
+    match (0..queued.len().max(arrived.len())).find(|at| queued.get(*at) != arrived.get(*at)) {
+        None => Ok(()),
+        Some(place) => Err(Error::other(format!(
+            "{} ops arrived of {}; op {place} is the first that is not in its place",
+            arrived.len(),
+            queued.len()
+        ))),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,6 +77,23 @@ fn wait_unreaped(child: &Child) -> Result<()> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::other(format!("waiting for a process: {error}"))),
         }
+    }
+}
+
+/// Waits for its end, at most so long.
+pub(crate) fn end_of(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Err(Error::other(format!("a process did not end within {limit:?}")));
+        }
+        let due = LOOK_EVERY;
+        thread::sleep(due);
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct Place {
 /// Finds the ops of a request, in order; false where it is none that the contestants write.
 pub(crate) fn ops(body: &[u8], places: &mut Vec<Place>) -> bool {
     places.clear();
-    let Some(inner) = body.strip_suffix(TAIL) else { return false };
+    let Some(inner) = body.trim_ascii_end().strip_suffix(TAIL) else { return false };
     let mut next = OP.find(inner, 0);
     while let Some(begin) = next {
         next = OP.find(inner, begin + OP.bytes.len());
