@@ -122,11 +122,13 @@ fn starts(times: usize, server: &Echo) -> Result<Vec<Duration>> {
 
 /// What it occupies now, and the sums since its start.
 fn look(process: u32) -> Occupied {
+    // Read once, so that no peak is below what it is the peak of.
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     Occupied {
         seconds: 0.0,
-        rss_kb: number(process, "status", "VmRSS"),
-        peak_kb: number(process, "status", "VmHWM"),
-        threads: number(process, "status", "Threads"),
+        rss_kb: number_in(&status, "VmRSS"),
+        peak_kb: number_in(&status, "VmHWM"),
+        threads: number_in(&status, "Threads"),
         descriptors: fs::read_dir(format!("/proc/{process}/fd")).ok().map(|entries| entries.count() as u64),
         switches: switches(process),
         written: number(process, "io", "write_bytes"),

@@ -209,6 +209,7 @@ pub(crate) fn sum_up(who: &str, played: &[(Vec<Act>, Span)]) -> Neighbour {
         max_behind_ms: milliseconds(slowest),
         deferred: count(&|act| act.deferred),
         busy_snapshot: count(&|act| act.end == End::BusySnapshot),
-        busy: count(&|act| act.end == End::Busy),
+        busy: count(&|act| act.end == End::Busy && act.deferred),
+        timed_out: count(&|act| act.end == End::Busy && !act.deferred),
     }
 }

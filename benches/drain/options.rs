@@ -19,7 +19,7 @@ pub(crate) struct Options {
     pub(crate) scale: Scale,
     /// Into the README.
     pub(crate) write: bool,
-    /// Nothing is measured; what the last run left is shown.
+    /// Nothing is measured; what the last whole run left is shown.
     pub(crate) again: bool,
 }
 
@@ -46,8 +46,8 @@ impl Options {
                 }
             }
         }
-        if options.write && !options.again && !options.is_complete() {
-            return Err(Error::other("--write takes the whole bench at its full size"));
+        if (options.write || options.again) && !options.is_complete() {
+            return Err(Error::other("--write and --again are about the whole bench at its full size"));
         }
         Ok(options)
     }
@@ -55,6 +55,11 @@ impl Options {
     /// Whether this part is asked for.
     pub(crate) fn wants(&self, part: &str) -> bool {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| part.contains(wanted.as_str()))
+    }
+
+    /// Whether this is `cargo test`.
+    pub(crate) fn is_smoke(&self) -> bool {
+        self.scale == Scale::SMOKE
     }
 
     /// Whether everything is asked for, at its full size.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::numbers::{float, rate, short};
-use super::results::{AGENT, Results, Setting};
+use super::results::{AGENT, Neighbour, Results, Setting};
 
 /// Of the whole picture, in the picture's own units.
 const WIDTH: f64 = 860.0;
@@ -71,7 +71,7 @@ fn panels(results: &Results) -> Vec<Panel> {
             })
             .collect(),
     };
-    let felt = |title: &str, figure: &dyn Fn(&super::results::Neighbour) -> (f64, String)| Panel {
+    let felt = |title: &str, figure: &dyn Fn(&Neighbour) -> (f64, String)| Panel {
         title: title.to_owned(),
         bars: results
             .neighbours
@@ -91,8 +91,7 @@ fn panels(results: &Results) -> Vec<Panel> {
             (neighbour.spread.p99, format!("{} ms", short(neighbour.spread.p99)))
         }),
         felt("The app's actions that fail in a drain of the whole queue", &|neighbour| {
-            let each = float(neighbour.busy_snapshot as u64) / float(neighbour.drains.max(1) as u64);
-            (each, short(each))
+            (neighbour.failed(), short(neighbour.failed()))
         }),
     ]
 }

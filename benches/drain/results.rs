@@ -87,10 +87,24 @@ pub(crate) struct Neighbour {
     pub(crate) max_behind_ms: f64,
     /// The app's transactions that read first and write later.
     pub(crate) deferred: usize,
-    /// Of these, the ones that failed with `SQLITE_BUSY_SNAPSHOT`.
+    /// Of these, the ones that failed with `SQLITE_BUSY_SNAPSHOT`: somebody had committed in between.
     pub(crate) busy_snapshot: usize,
-    /// Transactions of either kind that failed with `SQLITE_BUSY`, after five seconds.
+    /// And with `SQLITE_BUSY`: somebody held the write lock. No `busy_timeout` helps a transaction that has read.
     pub(crate) busy: usize,
+    /// Immediate transactions that failed with `SQLITE_BUSY`, after five seconds.
+    pub(crate) timed_out: usize,
+}
+
+impl Neighbour {
+    /// So many in one drain of the whole queue: that is what the user feels.
+    pub(crate) fn each(&self, count: usize) -> f64 {
+        float(count as u64) / float(self.drains.max(1) as u64)
+    }
+
+    /// The user's actions that failed, in one drain.
+    pub(crate) fn failed(&self) -> f64 {
+        self.each(self.busy_snapshot + self.busy + self.timed_out)
+    }
 }
 
 /// What the daemon occupies over some time.
@@ -154,19 +168,21 @@ impl Results {
 
     /// Keeps it; where.
     pub(crate) fn save(&self) -> Result<PathBuf> {
-        let path = place();
+        let path = place(self.complete);
         fs::write(&path, serde_json::to_vec_pretty(self)?)?;
         Ok(path)
     }
 
-    /// What the last run left.
+    /// What the last whole run left.
     pub(crate) fn load() -> Result<Self> {
-        let path = place();
+        let path = place(true);
         let bytes = fs::read(&path).map_err(|error| Error::other(format!("{}: {error}", path.display())))?;
         Ok(serde_json::from_slice(&bytes)?)
     }
 }
 
-fn place() -> PathBuf {
-    [env!("CARGO_TARGET_TMPDIR"), "drain.json"].iter().collect()
+/// A try-out does not take the place of a whole run.
+fn place(complete: bool) -> PathBuf {
+    let name = if complete { "drain.json" } else { "drain-tried.json" };
+    [env!("CARGO_TARGET_TMPDIR"), name].iter().collect()
 }

@@ -96,33 +96,42 @@ fn delays(results: &Results) -> Option<String> {
 
 fn neighbours(results: &Results) -> Option<String> {
     results.neighbours.first()?;
-    let row = |neighbour: &Neighbour| {
+    let commits = |neighbour: &Neighbour| {
         let [p50, p99, max] = spread(neighbour.spread);
-        let each = |count: usize| float(count as u64) / float(neighbour.drains.max(1) as u64);
+        let behind = milliseconds(neighbour.max_behind_ms);
+        [neighbour.contestant.clone(), drains(neighbour), thousands(neighbour.commits as u64), p50, p99, max, behind]
+    };
+    let failures = |neighbour: &Neighbour| {
+        let per_drain = |count| short(neighbour.each(count));
         [
             neighbour.contestant.clone(),
-            format!("{} s", short(neighbour.seconds / float(neighbour.drains.max(1) as u64))),
-            p50,
-            p99,
-            max,
-            milliseconds(neighbour.max_behind_ms),
-            format!("{} of {}", short(each(neighbour.busy_snapshot)), short(each(neighbour.deferred))),
-            format!("{} a second", short(float(neighbour.busy_snapshot as u64) / neighbour.seconds)),
-            neighbour.busy.to_string(),
+            drains(neighbour),
+            per_drain(neighbour.deferred),
+            per_drain(neighbour.busy_snapshot),
+            per_drain(neighbour.busy),
+            format!("{} %", short(100.0 * neighbour.failed() / neighbour.each(neighbour.deferred).max(1.0))),
+            neighbour.timed_out.to_string(),
         ]
     };
-    let heads = [
-        "the app's commits while its queue is drained by",
-        "a drain",
-        "p50",
-        "p99",
-        "max",
-        "max behind",
-        "`BUSY_SNAPSHOT` in a drain",
-        "as a rate",
-        "`BUSY`",
+    let rows = |row: &dyn Fn(&Neighbour) -> [String; 7]| results.neighbours.iter().map(row).collect::<Vec<_>>();
+    let felt =
+        ["the app's commits while its queue is drained by", "drains", "commits", "p50", "p99", "max", "max behind"];
+    let failed = [
+        "its actions that read first, in one drain by",
+        "drains",
+        "actions",
+        "`BUSY_SNAPSHOT`",
+        "`BUSY` at once",
+        "failed",
+        "`BUSY` after 5 s, in all",
     ];
-    Some(table(heads, &results.neighbours.iter().map(row).collect::<Vec<_>>()))
+    Some(format!("{}\n{}", table(felt, &rows(&commits)), table(failed, &rows(&failures))))
+}
+
+/// How many, and how long each took.
+fn drains(neighbour: &Neighbour) -> String {
+    let each = short(neighbour.seconds / float(neighbour.drains.max(1) as u64));
+    format!("{} × {each} s", neighbour.drains)
 }
 
 fn footprint(footprint: &Footprint) -> String {

@@ -4,7 +4,7 @@
 
 use super::loops::REFERENCE;
 use super::numbers::{float, memory, or_unknown, short, thousands};
-use super::results::{AGENT, Results, Setting};
+use super::results::{AGENT, Neighbour, Results, Setting};
 
 /// Whether a figure has to be large or small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +116,7 @@ fn neighbourliness(results: &Results) -> Vec<Threshold> {
     let at_most = |what, limit, figure, write| Threshold { what, bound: Bound::AtMost, limit, figure, write };
     let delay = results.delays.iter().find(|delay| delay.per_second == 10).map(|delay| delay.spread);
     let agent = results.neighbour(AGENT);
-    // For each drain of the whole queue: that is what the user feels.
-    let failed = |who| {
-        let neighbour = results.neighbour(who)?;
-        Some(float(neighbour.busy_snapshot as u64) / float(neighbour.drains.max(1) as u64))
-    };
+    let failed = |who| results.neighbour(who).map(Neighbour::failed);
     let share = failed(AGENT).zip(failed(REFERENCE.name)).filter(|(_, theirs)| *theirs > 0.0);
     vec![
         at_most("commit to stored at 10 commits a second, p50", 1.0, delay.map(|delay| delay.p50), milliseconds),
