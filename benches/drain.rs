@@ -115,7 +115,8 @@ fn measure(options: &Options) -> Result<Results> {
     }
     if step("throughput-1m") {
         let many = Original::new(scale.many)?;
-        results.contests.extend(throughput::contest(Setting::Many, &contestants(Setting::Many), &many, None, 1)?);
+        let both = contestants(Setting::Many);
+        results.contests.extend(throughput::contest(Setting::Many, &both, &many, None, scale.rounds)?);
     }
     if step("throughput-20ms") {
         let far = contestants(Setting::Far);

@@ -6,15 +6,14 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
 use testkit::{Error, Result};
 
 use super::ground::Install;
-use super::process;
+use super::process::Owned;
 
 /// A start or an end that takes longer hangs.
 const SOON: Duration = Duration::from_secs(20);
@@ -23,7 +22,7 @@ const TRY_EVERY: Duration = Duration::from_micros(200);
 
 /// The daemon, running.
 pub(crate) struct Daemon {
-    child: Child,
+    process: Owned,
     log: PathBuf,
     /// From exec to the first answer.
     pub(crate) ready: Duration,
@@ -36,11 +35,10 @@ impl Daemon {
         let mut command = install.agent(&["run", "--log-level", "warn"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let began = Instant::now();
-        let child = command.spawn()?;
-        let mut daemon = Self { child, log, ready: Duration::ZERO };
+        let mut daemon = Self { process: Owned::spawn(&mut command)?, log, ready: Duration::ZERO };
         let socket = install.socket();
         while !answers(&socket) {
-            let ended = daemon.child.try_wait()?.is_some();
+            let ended = daemon.process.is_over()?;
             if ended || began.elapsed() > SOON {
                 return Err(Error::other(format!("the daemon does not answer: {}", daemon.words())));
             }
@@ -53,27 +51,18 @@ impl Daemon {
 
     /// Its number.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// SIGTERM, and its end.
     pub(crate) fn stop(mut self) -> Result<()> {
-        kill_process(process::pid(&self.child)?, Signal::TERM).map_err(|error| Error::other(error.to_string()))?;
-        let status = process::end_of(&mut self.child, SOON)?;
-        if status.success() { Ok(()) } else { Err(Error::other(format!("{status}: {}", self.words()))) }
+        self.process.terminate()?;
+        self.process.end_within(SOON).map_err(|error| Error::other(format!("{error}: {}", self.words())))
     }
 
     /// What it has to say.
     fn words(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Both fail where it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -56,9 +56,10 @@ fn at_work(daemon: &Daemon, install: &Install) -> Result<Occupied> {
     loop {
         let now = look(daemon.id());
         most.rss_kb = most.rss_kb.max(now.rss_kb);
+        most.peak_kb = most.peak_kb.max(now.peak_kb);
         most.threads = most.threads.max(now.threads);
         most.descriptors = most.descriptors.max(now.descriptors);
-        (most.peak_kb, most.switches, most.written) = (now.peak_kb, now.switches, now.written);
+        (most.switches, most.written) = (now.switches, now.written);
         most.seconds = began.elapsed().as_secs_f64();
         let waiting: bool = statement.query_row([], |row| row.get(0))?;
         if !waiting {

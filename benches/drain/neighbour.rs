@@ -8,7 +8,7 @@
 //! queue that was full at that moment was gone; who drains longer is felt longer. Whatever the app committed is
 //! delivered in order or still in the queue, else there is no figure.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use super::delay::spread;
 use super::echo::Echo;
 use super::ground::{Install, Original, verify_order};
 use super::numbers::milliseconds;
-use super::process;
+use super::process::Owned;
 use super::results::Neighbour;
 use super::throughput::Contestant;
 
@@ -101,7 +101,7 @@ pub(crate) fn beside(who: Contestant, queue: &Original, drains: usize) -> Result
 /// Who drains.
 enum Drainer {
     Daemon(Daemon),
-    Bare(Child),
+    Bare(Owned),
 }
 
 impl Drainer {
@@ -110,7 +110,7 @@ impl Drainer {
             Contestant::Bare(bare) => {
                 let mut command = bare.command(install.data())?;
                 command.stdin(Stdio::null()).stdout(Stdio::null());
-                Ok(Self::Bare(command.spawn()?))
+                Ok(Self::Bare(Owned::spawn(&mut command)?))
             }
             _ => Ok(Self::Daemon(Daemon::start(install)?)),
         }
@@ -120,10 +120,7 @@ impl Drainer {
     fn end(self) -> Result<()> {
         match self {
             Self::Daemon(daemon) => daemon.stop(),
-            Self::Bare(mut child) => {
-                let status = process::end_of(&mut child, LIMIT)?;
-                if status.success() { Ok(()) } else { Err(Error::other(format!("the loop: {status}"))) }
-            }
+            Self::Bare(mut process) => process.end_within(LIMIT),
         }
     }
 }

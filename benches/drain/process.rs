@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ pub(crate) fn measure(command: &mut Command) -> Result<Cost> {
 }
 
 /// The process's number as the system calls want it.
-pub(crate) fn pid(child: &Child) -> Result<Pid> {
+fn pid(child: &Child) -> Result<Pid> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| Error::other("a process without a number"))
 }
@@ -80,20 +80,53 @@ fn wait_unreaped(child: &Child) -> Result<()> {
     }
 }
 
-/// Waits for its end, at most so long.
-pub(crate) fn end_of(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
+/// A process that ends with this value, whatever else happens.
+pub(crate) struct Owned(Child);
+
+impl Owned {
+    /// Starts it.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_some())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        kill_process(pid(&self.0)?, Signal::TERM).map_err(|error| Error::other(error.to_string()))
+    }
+
+    /// Waits for its end, at most so long; fails where its exit code is not 0.
+    pub(crate) fn end_within(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.0.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(Error::other(status.to_string())),
+                None if Instant::now() > deadline => {
+                    return Err(Error::other(format!("a process did not end within {limit:?}")));
+                }
+                None => {}
+            }
+            let due = LOOK_EVERY;
+            thread::sleep(due);
         }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Err(Error::other(format!("a process did not end within {limit:?}")));
-        }
-        let due = LOOK_EVERY;
-        thread::sleep(due);
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -102,8 +135,9 @@ fn watch(process: u32, began: Instant, over: &AtomicBool) -> Option<u64> {
     let mut peak = None;
     let mut next = began;
     while !over.load(Ordering::Relaxed) {
-        // A process that has ended and is not reaped yet has no memory any more.
-        peak = number(process, "status", "VmHWM").or(peak);
+        // One that has ended has no memory any more. The kernel moves its own mark only when memory is given back, and
+        // tells whoever asks what is more, so that what it tells may fall.
+        peak = peak.max(number(process, "status", "VmHWM"));
         if began.elapsed() > LIMIT {
             if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
