@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use super::numbers::{float, rate, short};
-use super::results::{AGENT, Neighbour, Results, Setting};
+use super::results::{AGENT, Contest, Neighbour, Results, Setting};
+use super::tables::title;
 
 /// Of the whole picture, in the picture's own units.
 const WIDTH: f64 = 860.0;
@@ -57,19 +58,16 @@ fn plain(name: &str) -> String {
 }
 
 fn panels(results: &Results) -> Vec<Panel> {
-    let speed = |setting, title: &str| Panel {
-        title: title.to_owned(),
-        bars: results
-            .contests
-            .iter()
-            .filter(|contest| contest.setting == setting)
-            .map(|contest| Bar {
-                name: plain(&contest.contestant),
-                figure: contest.rate(),
-                words: rate(contest.rate()),
-                ours: contest.contestant == AGENT,
-            })
-            .collect(),
+    let speed = |setting| {
+        let contests: Vec<_> = results.contests.iter().filter(|contest| contest.setting == setting).collect();
+        let bar = |contest: &&Contest| Bar {
+            name: plain(&contest.contestant),
+            figure: contest.rate(),
+            words: rate(contest.rate()),
+            ours: contest.contestant == AGENT,
+        };
+        let ops = contests.first().map_or(0, |contest| contest.ops);
+        Panel { title: format!("{}: ops a second", title(setting, ops)), bars: contests.iter().map(bar).collect() }
     };
     let felt = |title: &str, figure: &dyn Fn(&Neighbour) -> (f64, String)| Panel {
         title: title.to_owned(),
@@ -78,19 +76,19 @@ fn panels(results: &Results) -> Vec<Panel> {
             .iter()
             .map(|neighbour| {
                 let (figure, words) = figure(neighbour);
-                let name = format!("drained by {}", plain(&neighbour.contestant));
+                let name = plain(&neighbour.contestant);
                 Bar { name, figure, words, ours: neighbour.contestant == AGENT }
             })
             .collect(),
     };
     vec![
-        speed(Setting::Near, "100,000 ops, a server that answers at once: ops a second"),
-        speed(Setting::Many, "1,000,000 ops, a server that answers at once: ops a second"),
-        speed(Setting::Far, "100,000 ops, a server that takes 20 ms for each answer: ops a second"),
-        felt("The app's commits meanwhile, 99 of 100 within: ms", &|neighbour| {
+        speed(Setting::Near),
+        speed(Setting::Many),
+        speed(Setting::Far),
+        felt("The app's commits while the queue is drained, by whom: 99 of 100 took no longer than", &|neighbour| {
             (neighbour.spread.p99, format!("{} ms", short(neighbour.spread.p99)))
         }),
-        felt("The app's actions that fail in a drain of the whole queue", &|neighbour| {
+        felt("The app's actions that fail in a drain of the whole queue, by whom", &|neighbour| {
             (neighbour.failed(), short(neighbour.failed()))
         }),
     ]

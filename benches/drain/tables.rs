@@ -53,13 +53,19 @@ fn machine(results: &Results) -> String {
     )
 }
 
+/// What a contest is about, in words.
+pub(crate) fn title(setting: Setting, ops: usize) -> String {
+    let ops = thousands(ops as u64);
+    match setting {
+        Setting::Near | Setting::Many => format!("{ops} ops, a server that answers at once"),
+        Setting::Far => format!("{ops} ops, a server that takes 20 ms for each answer"),
+    }
+}
+
 fn contests(results: &Results, setting: Setting) -> Option<String> {
     let of: Vec<&Contest> = results.contests.iter().filter(|contest| contest.setting == setting).collect();
     let ops = of.first()?.ops;
-    let title = match setting {
-        Setting::Near | Setting::Many => format!("{} ops, a server that answers at once", thousands(ops as u64)),
-        Setting::Far => format!("{} ops, a server that takes 20 ms for each answer", thousands(ops as u64)),
-    };
+    let title = title(setting, ops);
     let row = |contest: &&Contest| {
         let shorter =
             if contest.ops == ops { String::new() } else { format!(" ({} ops)", thousands(contest.ops as u64)) };
