@@ -84,6 +84,10 @@ pub struct Op {
     pub pair: Option<Pair>,
     /// The contract says that a server refuses this op for ever; it travels alone.
     pub doomed: bool,
+    /// No row that stays behind lies between it and the op before it in its batch.
+    pub follows: bool,
+    /// What it takes in the request, in bytes.
+    pub bytes: usize,
 }
 
 /// Rows that travel in one request, and the request.

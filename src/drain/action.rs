@@ -4,7 +4,8 @@
 //! [`Event`] belongs to the one that is; a [`Request`] is one transaction at the most, so that "killed between two
 //! requests" and "killed between two writes" are the same thing.
 
-use crate::op::{Batch, Op, OperationId, Outcome, Reply};
+use super::run::Run;
+use crate::op::{Batch, OperationId, Outcome, Reply};
 
 /// Something to perform.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub enum Request {
     EnsureDevice,
     /// Read rows, together with the token they will travel under.
     Read(Plan),
-    /// Delete rows the server has accepted.
-    Settle(Vec<Ack>),
+    /// Delete rows the server has accepted, as many as one short transaction holds.
+    Settle(Settlement),
     /// Write an attempt and its failure into the rows' bookkeeping columns.
     Mark {
         /// Rows.
@@ -96,15 +97,32 @@ pub struct Rows {
     pub cursor: i64,
     /// No row is left up to `until`.
     pub end: bool,
+    /// A row up to `cursor` is in neither: it is held, quarantined, or passed over.
+    pub stays: bool,
 }
 
-/// A row the server has accepted.
+/// Rows the server has accepted, to be taken off the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ack {
-    /// Row.
-    pub id: i64,
-    /// It must still hold this.
-    pub operation_id: OperationId,
+pub struct Settlement {
+    /// In the order of the queue.
+    pub runs: Vec<Run>,
+    /// As far as the pass knows nothing else is left in the queue, so that all of it may go at once. Whoever does it
+    /// proves it first.
+    pub whole: bool,
+}
+
+/// What became of a [`Settlement`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// What one short transaction did not hold, in order.
+    pub left: Vec<Run>,
+    /// Between the ends of a run lay other rows than those that were accepted; it was left as it is, and is in `left` no
+    /// more.
+    pub strange: bool,
+    /// For [`Settlement::whole`]: there is more in the queue.
+    pub stays: bool,
+    /// Nobody else had the file open: nobody waits for the lock, and nobody sees what is still in the queue.
+    pub alone: bool,
 }
 
 /// An op that was refused, and by which words.
@@ -174,8 +192,8 @@ pub enum Answer {
     Reserved(Option<Block>),
     /// For [`Request::Assign`]: what is left to do.
     Assigned(Option<Block>),
-    /// For [`Request::Settle`]: so many of them, from the first, are dealt with.
-    Settled(usize),
+    /// For [`Request::Settle`].
+    Settled(Settled),
     /// For [`Request::Close`].
     Closed(Counts),
     /// For every other request.
@@ -258,10 +276,4 @@ pub enum Event {
     Tick,
     /// Shut down: begin nothing new.
     Stop,
-}
-
-impl From<&Op> for Ack {
-    fn from(op: &Op) -> Self {
-        Self { id: op.id, operation_id: op.operation_id.clone() }
-    }
 }

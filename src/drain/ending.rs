@@ -25,7 +25,9 @@ pub fn outcome(sent: u64, counts: Counts, error: Option<Failure>, next: Next) ->
 impl Pass {
     pub(super) fn closed(&mut self, counts: Counts) {
         let ending = self.ending.take().filter(|_| !self.not_yet || counts.remaining > 0);
-        let ending = ending.unwrap_or(Ending { failure: None, next: Next::WhenWoken });
+        // Rows that were accepted and are other ones by now were passed by.
+        let next = if self.again && counts.remaining > 0 { Next::Now } else { Next::WhenWoken };
+        let ending = ending.unwrap_or(Ending { failure: None, next });
         self.step = Step::Finish(Box::new(outcome(self.sent, counts, ending.failure, ending.next)));
     }
 
@@ -41,6 +43,7 @@ impl Pass {
             self.memory = Memory::default();
             self.oldest_ack = None;
         }
+        (self.owed, self.late) = (false, 0);
         let kind = match error.kind {
             StoreErrorKind::ClockExhausted => ErrorKind::Clock,
             StoreErrorKind::Gone | StoreErrorKind::Broken | StoreErrorKind::Failed => ErrorKind::Database,
@@ -66,7 +69,8 @@ impl Pass {
     fn finish_uncounted(&mut self, failure: Failure) {
         let ending = self.ending.take().filter(|ending| ending.failure.is_some());
         let ending = ending.unwrap_or(Ending { failure: Some(failure), next: Next::LocalBackOff });
-        let remaining = u64::try_from(self.memory.acked.len()).unwrap_or(u64::MAX).max(1);
+        let acked: usize = self.memory.acked.iter().map(|run| run.rows).sum();
+        let remaining = u64::try_from(acked).unwrap_or(u64::MAX).max(1);
         self.finish(None, ending, Counts { remaining, ..Counts::default() });
     }
 

@@ -3,9 +3,10 @@
 //! What must always hold: what was acknowledged and not yet settled is in [`Memory::acked`], so that it is settled
 //! first and not sent again; losing a memory loses no op.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::action::Ack;
+use super::run::Run;
 
 /// So many failures in a row of one kind, and the batch is looked at instead of waited for.
 pub const STRIKES: u32 = 3;
@@ -26,7 +27,7 @@ pub struct Memory {
     /// Which file `acked` is about.
     pub file: u64,
     /// Accepted by the server, still in the queue.
-    pub acked: Vec<Ack>,
+    pub acked: VecDeque<Run>,
     /// The head on which 500 came last, and how often in a row.
     pub broken_head: Option<(i64, u32)>,
     /// When an isolation ended without proof.
@@ -39,7 +40,7 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { file: 0, acked: Vec::new(), broken_head: None, unproven_at: None, conflicts: 0, step: FIRST_STEP }
+        Self { file: 0, acked: VecDeque::new(), broken_head: None, unproven_at: None, conflicts: 0, step: FIRST_STEP }
     }
 }
 

@@ -3,8 +3,9 @@
 //! [`Pass`] is a state machine over two lanes, the database and the wire, with one thing under way on each at most.
 //! [`Pass::next`] says what to do, [`Pass::on`] is told what came of it. Read in this order: [`action`] (what goes in
 //! and out), [`gate`], [`pass`] (the stream of batches), [`verdict`] (what an answer means), `reply` (what the pass does
-//! about it), `suspect` (who is to blame), `ending`, [`memory`] and [`backoff`] (what outlives a pass), [`guard`] (whose
-//! a row is), [`admission`] (which rows take part), [`clock`] (fresh stamps).
+//! about it), [`run`] and `settlement` (what leaves the queue, and when), `suspect` (who is to blame), `ending`,
+//! [`memory`] and [`backoff`] (what outlives a pass), [`guard`] (whose a row is), [`admission`] (which rows take part),
+//! [`clock`] (fresh stamps).
 //!
 //! What must always hold: an op is acknowledged only when the server named it; order on the wire is queue order but for
 //! ops released from quarantine, hold or suspicion; every pass ends.
@@ -19,6 +20,8 @@ pub mod guard;
 pub mod memory;
 pub mod pass;
 mod reply;
+pub mod run;
+mod settlement;
 mod suspect;
 pub mod verdict;
 

@@ -8,16 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::action::{Action, Answer, Clock, Event, Pick, Plan, Refusal, Request, Reserve, Rows, Snapshot};
+use super::action::{Action, Answer, Block, Clock, Event, Pick, Plan, Refusal, Request, Reserve, Rows, Snapshot};
 use super::gate;
 use super::memory::{Memory, Uplink};
 use super::suspect::Suspect;
 use crate::op::{Batch, ErrorKind, Failure, Next, Op, Outcome, SERVER_MAX_OPS};
 
-/// Accepted rows are settled together: at most so many in one transaction (its length is the database's to bound) …
-pub const SETTLE_ROWS: usize = 8192;
-/// … and no later than this after the server's answer.
-pub const SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// Stamps out of order are mended in place; more often than this in one pass and something else rewrites them.
 const MENDS_MAX: u32 = 3;
 
@@ -94,7 +90,8 @@ pub struct Pass {
     pub(super) device: String,
     pub(super) place: Place,
     until: i64,
-    end: bool,
+    /// No row is left up to `until`.
+    pub(super) end: bool,
     pub(super) region: Option<Region>,
     /// Rows that failed alone with 500 while a later one was accepted.
     pub(super) suspects: Vec<i64>,
@@ -102,12 +99,23 @@ pub struct Pass {
     pub(super) alive: bool,
     due: VecDeque<i64>,
     pub(super) chores: VecDeque<Request>,
-    asked: Option<Request>,
+    pub(super) asked: Option<Request>,
     /// What is being read was decided before something changed.
     pub(super) stale_read: bool,
     pub(super) wire: Option<Wire>,
     pub(super) ahead: Option<(Batch, Place)>,
+    /// Accepted rows have to leave the queue before anything is read.
+    pub(super) owed: bool,
+    /// So many runs, from the first, have waited for a second; none where that is not looked at yet.
+    pub(super) late: usize,
+    /// When the oldest acknowledgement came that is not settled.
     pub(super) oldest_ack: Option<Duration>,
+    /// No short transaction before this.
+    pub(super) rest_until: Option<Duration>,
+    /// Rows stay behind that were not sent.
+    pub(super) stays: bool,
+    /// Rows that were accepted are other ones by now: they have to be looked at again.
+    pub(super) again: bool,
     pub(super) sent: u64,
     pub(super) ending: Option<Ending>,
     mends: u32,
@@ -136,7 +144,12 @@ impl Pass {
             stale_read: false,
             wire: None,
             ahead: None,
+            owed: false,
+            late: 0,
             oldest_ack: None,
+            rest_until: None,
+            stays: false,
+            again: false,
             sent: 0,
             ending: None,
             mends: 0,
@@ -161,12 +174,10 @@ impl Pass {
 
     /// What to do next, if anything: call until `None`. `now` is monotonic.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
-        if self.asked.is_none()
-            && let Some(chore) = self.chores.pop_front()
-        {
-            return Some(self.ask(chore));
+        if let Some(action) = self.next_owed(now) {
+            return Some(action);
         }
-        let idle = self.asked.is_none() && self.wire.is_none();
+        let idle = self.asked.is_none() && self.wire.is_none() && !self.owes();
         if self.ending.is_some() && !matches!(self.step, Step::Close | Step::Finish(_) | Step::Over) {
             if !idle {
                 return None;
@@ -184,7 +195,8 @@ impl Pass {
                 let plan = Plan { after: *id - 1, until: *id, ..single(&self.rules, Pick::Quarantined) };
                 Some(self.ask(Request::Read(plan)))
             }
-            Step::Close => Some(self.settle_some().unwrap_or_else(|| self.ask(Request::Close))),
+            Step::Close if self.memory.acked.is_empty() => Some(self.ask(Request::Close)),
+            Step::Close => self.settle_last(now),
             Step::Finish(outcome) => {
                 let outcome = (**outcome).clone();
                 self.step = Step::Over;
@@ -192,13 +204,6 @@ impl Pass {
             }
             Step::Over => None,
         }
-    }
-
-    /// When [`Event::Tick`] is due at the latest, on the clock of [`Pass::next`]. `None` where a tick would change
-    /// nothing: a time that is over, and stays so while a lane is busy, would be waited for in a loop that never waits.
-    pub fn deadline(&self) -> Option<Duration> {
-        let settles = matches!(self.step, Step::Stream) && self.asked.is_none() && self.ending.is_none();
-        self.oldest_ack.filter(|_| settles).map(|at| at + SETTLE_AFTER)
     }
 
     /// Takes note of what happened at `now`.
@@ -239,13 +244,15 @@ impl Pass {
         {
             return Some(self.send(batch, resume));
         }
-        if self.asked.is_some() {
+        if self.asked.is_some() || self.owes() {
             return None;
         }
         // Before reading on: a server that answers faster than rows are read would put it off to the queue's end.
-        let late = self.oldest_ack.is_some_and(|at| now >= at + SETTLE_AFTER);
-        if late || self.memory.acked.len() >= SETTLE_ROWS {
-            return self.settle_some();
+        if let Some(action) = self.settle_late(now) {
+            return Some(action);
+        }
+        if self.is_full() {
+            return None;
         }
         let alone_on_the_way = self.wire.is_none() || self.region.is_none();
         if !self.end && self.ahead.is_none() && alone_on_the_way {
@@ -275,21 +282,6 @@ impl Pass {
         }
     }
 
-    fn settle_some(&mut self) -> Option<Action> {
-        let some = self.memory.acked.len().min(SETTLE_ROWS);
-        (some > 0).then(|| {
-            let acks = self.memory.acked[..some].to_vec();
-            self.ask(Request::Settle(acks))
-        })
-    }
-
-    /// Rows accepted so far leave the queue before anything is read behind them.
-    pub(super) fn settle_all_first(&mut self) {
-        for acks in self.memory.acked.chunks(SETTLE_ROWS) {
-            self.chores.push_back(Request::Settle(acks.to_vec()));
-        }
-    }
-
     fn stored(&mut self, asked: &Request, answer: Answer, now: Duration) {
         match answer {
             Answer::Begun(snapshot) => self.begun(snapshot),
@@ -300,25 +292,22 @@ impl Pass {
             Answer::Rows(_) if std::mem::take(&mut self.stale_read) => {}
             Answer::Rows(rows) => self.rows(rows, now),
             Answer::AccountChanged => self.end(None, Next::Now),
-            Answer::Reserved(block) | Answer::Assigned(block) => {
-                if let Some(block) = block {
-                    self.chores.push_front(Request::Assign(block));
+            Answer::Reserved(block) => self.assign(block),
+            Answer::Assigned(block) => {
+                if block.is_some() {
+                    self.rest(now);
                 }
+                self.assign(block);
             }
             Answer::Closed(counts) => self.closed(counts),
-            Answer::Settled(count) => self.settled(asked, count, now),
+            Answer::Settled(settled) => self.settled(asked, settled, now),
             Answer::Done => {}
         }
     }
 
-    fn settled(&mut self, asked: &Request, count: usize, now: Duration) {
-        let Request::Settle(acks) = asked else { return };
-        let count = count.min(acks.len()).min(self.memory.acked.len());
-        self.memory.acked.drain(..count);
-        self.oldest_ack = (!self.memory.acked.is_empty()).then_some(now);
-        // One short transaction did not hold them all.
-        if count > 0 && count < acks.len() {
-            self.chores.push_front(Request::Settle(acks[count..].to_vec()));
+    fn assign(&mut self, block: Option<Block>) {
+        if let Some(block) = block {
+            self.chores.push_front(Request::Assign(block));
         }
     }
 
@@ -362,6 +351,7 @@ impl Pass {
             }
             _ => {}
         }
+        self.stays |= rows.stays;
         let resume = self.place;
         self.place.cursor = self.place.cursor.max(rows.cursor);
         if self.region.is_some() {
@@ -404,18 +394,6 @@ impl Pass {
         self.end = false;
         // What is being read at this moment was decided before.
         self.stale_read = matches!(self.asked, Some(Request::Read(_)));
-    }
-
-    /// Takes note of rows the server named.
-    pub(super) fn acknowledge<'a>(&mut self, ops: impl Iterator<Item = &'a Op>, now: Duration) -> usize {
-        let before = self.memory.acked.len();
-        self.memory.acked.extend(ops.map(Into::into));
-        let named = self.memory.acked.len() - before;
-        if named > 0 {
-            self.sent += named as u64;
-            self.oldest_ack.get_or_insert(now);
-        }
-        named
     }
 
     /// Sends the batch that was read for a step of its own.

@@ -23,11 +23,7 @@ impl Pass {
             return self.replied_to_empty(verdict);
         }
         match verdict {
-            Verdict::Accepted(ids) => {
-                let (named, missing): (Vec<&Op>, Vec<&Op>) =
-                    wire.ops.iter().partition(|op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id)));
-                self.accepted(&wire, &named, &missing, now);
-            }
+            Verdict::Accepted(named) => self.accepted(&wire, &named.among(&wire.ops), now),
             Verdict::Regression { stored_max, offending, words } => {
                 self.regression(&wire, stored_max, offending, words);
             }
@@ -42,9 +38,8 @@ impl Pass {
     /// another one ended the pass. What would take more requests is left to the next pass.
     fn replied_late(&mut self, wire: &Wire, verdict: Verdict, now: Duration) {
         match verdict {
-            Verdict::Accepted(ids) => {
-                let named = |op: &&Op| op.operation_id.uuid().is_some_and(|id| ids.contains(&id));
-                self.acknowledge(wire.ops.iter().filter(named), now);
+            Verdict::Accepted(named) => {
+                self.acknowledge(&wire.ops, &named.among(&wire.ops), now);
             }
             Verdict::Regression { .. } | Verdict::PairRegression { .. } | Verdict::Refused { .. } => {}
             other => self.stopped(wire, other),
@@ -95,18 +90,22 @@ impl Pass {
         }
     }
 
-    fn accepted(&mut self, wire: &Wire, named: &[&Op], missing: &[&Op], now: Duration) {
-        if self.acknowledge(named.iter().copied(), now) > 0 {
+    /// `named` says it of each op.
+    fn accepted(&mut self, wire: &Wire, named: &[bool], now: Duration) {
+        let count = self.acknowledge(&wire.ops, named, now);
+        if count > 0 {
             self.memory.progressed();
             self.uplink.worked(wire.bytes, self.rules.batch_bytes);
         }
-        if !missing.is_empty() {
-            let (kind, words) = if named.is_empty() {
+        let missing = wire.ops.len() - count;
+        if missing > 0 {
+            let (kind, words) = if count == 0 {
                 (ErrorKind::NotTheServer, "answered 200 without naming any of the ops".to_owned())
             } else {
-                (ErrorKind::Server, format!("answered 200 without naming {} of {} ops", missing.len(), wire.ops.len()))
+                (ErrorKind::Server, format!("answered 200 without naming {missing} of {} ops", wire.ops.len()))
             };
-            self.mark(missing.iter().copied(), &words);
+            let missing = wire.ops.iter().zip(named).filter(|(_, named)| !**named).map(|(op, _)| op);
+            self.mark(missing, &words);
             return self.fail(kind, words, Next::BackOff);
         }
         let Some(last) = wire.ops.last() else { return };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::backoff::NAMED_LEAST;
-use crate::op::{ErrorKind, FailedKind, Pair, Reply};
+use crate::op::{ErrorKind, FailedKind, Op, Pair, Reply};
 
 /// `Retry-After` is believed up to this: a proxy's "tomorrow" must not stop a user's sync for a day.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -18,7 +18,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// These ops are stored.
-    Accepted(HashSet<Uuid>),
+    Accepted(Named),
     /// A stamp is taken: observe and re-stamp. `stored_max` is `None` where it must not be believed.
     Regression {
         /// Highest stamp stored, where it can be believed.
@@ -68,10 +68,33 @@ pub enum Verdict {
     },
 }
 
+/// The ops a server named, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named(Vec<Uuid>);
+
+impl Named {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Which of `ops` are among them, one by one.
+    pub fn among(&self, ops: &[Op]) -> Vec<bool> {
+        // As a server usually does: all of them, in the order in which they were sent.
+        let in_order =
+            self.0.len() == ops.len() && self.0.iter().zip(ops).all(|(id, op)| op.operation_id.uuid() == Some(*id));
+        if in_order {
+            return vec![true; ops.len()];
+        }
+        let named: HashSet<&Uuid> = self.0.iter().collect();
+        ops.iter().map(|op| op.operation_id.uuid().is_some_and(|id| named.contains(&id))).collect()
+    }
+}
+
 /// Judges `reply` to a batch sent as `device`.
 pub fn judge(reply: Reply, device: &str) -> Verdict {
     match reply {
-        Reply::Accepted(ids) => Verdict::Accepted(ids.into_iter().collect()),
+        Reply::Accepted(ids) => Verdict::Accepted(Named(ids)),
         Reply::Regression { device_id, .. } | Reply::PairRegression { device_id, .. } if device_id != device.trim() => {
             strange_conflict("the 409 is about another device".to_owned())
         }

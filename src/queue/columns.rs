@@ -26,6 +26,8 @@ const NEEDED: [&str; 12] = [
 pub struct Columns {
     /// `hlc_wall` and `hlc_logical` are there (generation 3 on).
     pub pairs: bool,
+    /// Something is to happen at each row that goes: it has to go by itself.
+    pub triggers: bool,
 }
 
 /// Looks; `None` where there is no queue.
@@ -47,7 +49,11 @@ pub fn look(connection: &Connection) -> Result<Option<Columns>, StoreError> {
         );
         return Err(StoreError { kind: StoreErrorKind::Failed, message });
     }
-    Ok(Some(Columns { pairs: has("hlc_wall") && has("hlc_logical") }))
+    let triggers = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1)")
+        .and_then(|mut statement| statement.query_row(["sync_pending_op"], |row| row.get(0)))
+        .on(connection)?;
+    Ok(Some(Columns { pairs: has("hlc_wall") && has("hlc_logical"), triggers }))
 }
 
 /// Whether a table is there.

@@ -9,17 +9,20 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::io::Errno;
 
+use super::Pace;
 use crate::drain::action::{StoreError, StoreErrorKind};
 
 /// How long to wait for another process's write transaction. The app's own are a few milliseconds; all profiles share one
 /// thread, and whoever holds the lock for seconds is waited for by the back-off instead.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A log is carried over once it has so many pages that are not: the number at which the app does it (contract, section 1).
+const LOG_PAGES: i64 = 1000;
 /// Our own statements are a dozen; this many are kept prepared.
 const STATEMENTS: usize = 24;
 
@@ -73,6 +76,8 @@ pub struct Database {
     file: FileId,
     /// Its log, once it was used.
     log: Cell<Option<FileId>>,
+    /// How much fits a transaction.
+    pace: Cell<Pace>,
 }
 
 impl Database {
@@ -89,8 +94,10 @@ impl Database {
         connection
             .busy_timeout(BUSY_TIMEOUT)
             .and_then(|()| connection.pragma_update(None, "synchronous", synchronous))
+            // Done by [`Database::tend`] instead, when nobody waits for the transaction.
+            .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", 0))
             .map_err(|error| sqlite(path, &error))?;
-        let database = Self { connection, path: path.to_owned(), file, log: Cell::new(None) };
+        let database = Self { connection, path: path.to_owned(), file, log: Cell::new(None), pace: Cell::default() };
         // Between looking and opening another file may have been put there.
         database.check()?;
         Ok(database)
@@ -138,30 +145,115 @@ impl Database {
             .map_err(|error| self.error(&error))
     }
 
+    /// How much fits a write transaction here.
+    pub fn pace(&self) -> Pace {
+        self.pace.get()
+    }
+
+    /// What a transaction taught of that.
+    pub fn learn(&self, lesson: impl FnOnce(&mut Pace)) {
+        let mut pace = self.pace.get();
+        lesson(&mut pace);
+        self.pace.set(pace);
+    }
+
     /// Runs `work` in one read transaction.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.transact(TransactionBehavior::Deferred, work)
+        self.check()?;
+        let transaction = self.begin(TransactionBehavior::Deferred).map_err(|e| self.error(&e))?;
+        self.run(transaction, work, |_| true).map(|(done, _)| done)
     }
 
     /// Runs `work` in one write transaction, which is rolled back where it fails.
     pub fn write<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.transact(TransactionBehavior::Immediate, work)
+        self.write_if(work, |_| true).map(|(done, _)| done)
     }
 
-    fn transact<T>(
+    /// Runs `work` in one write transaction, which is rolled back where it fails, or comes to nothing as `is_worth_it`
+    /// sees it; says for how long the lock was held.
+    pub fn write_if<T>(
         &self,
-        behavior: TransactionBehavior,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+        is_worth_it: impl FnOnce(&T) -> bool,
+    ) -> Result<(T, Duration), StoreError> {
         self.check()?;
-        let transaction = Transaction::new_unchecked(&self.connection, behavior).map_err(|e| self.error(&e))?;
+        let transaction = self.begin(TransactionBehavior::Immediate).map_err(|e| self.error(&e))?;
+        let done = self.run(transaction, work, is_worth_it)?;
+        self.tend();
+        Ok(done)
+    }
+
+    /// The same, but only where nobody else has the file open; `None` where somebody has, or where that cannot be told
+    /// because nothing was read yet. Whoever opens the file meanwhile waits until it is over, as for any lock.
+    pub fn write_alone<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+        is_worth_it: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<(T, Duration)>, StoreError> {
+        self.check()?;
+        if self.log.get().is_none() {
+            // Locked before the log is open, it would be used without the memory that others share.
+            return Ok(None);
+        }
+        let begun = self.lock_file(true).and_then(|()| self.begin(TransactionBehavior::Immediate));
+        // Said within the transaction already: its end gives the file back.
+        let unlocking = self.lock_file(false).map_err(|e| self.error(&e));
+        let done = match begun {
+            Ok(transaction) => unlocking.and_then(|()| self.run(transaction, work, is_worth_it)).map(Some),
+            Err(error) if is_busy(&error) => unlocking.map(|()| None),
+            Err(error) => Err(self.error(&error)),
+        };
+        if !matches!(done, Ok(Some(_))) {
+            // Whatever was locked before it failed, the end of a transaction gives back.
+            self.read(|_| Ok(()))?;
+        }
+        self.tend();
+        done
+    }
+
+    /// From the next transaction on nobody else may have the file open, and nobody is waited for; or they may again.
+    fn lock_file(&self, alone: bool) -> rusqlite::Result<()> {
+        let (mode, timeout) = if alone { ("EXCLUSIVE", Duration::ZERO) } else { ("NORMAL", BUSY_TIMEOUT) };
+        self.connection.busy_timeout(timeout)?;
+        self.connection.pragma_update(Some("main"), "locking_mode", mode)
+    }
+
+    fn begin(&self, behavior: TransactionBehavior) -> rusqlite::Result<Transaction<'_>> {
+        Transaction::new_unchecked(&self.connection, behavior)
+    }
+
+    fn run<T>(
+        &self,
+        transaction: Transaction<'_>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+        is_worth_it: impl FnOnce(&T) -> bool,
+    ) -> Result<(T, Duration), StoreError> {
+        let began = Instant::now();
         let done = work(&transaction)?;
-        transaction.commit().map_err(|e| self.error(&e))?;
+        let ended = if is_worth_it(&done) { transaction.commit() } else { transaction.rollback() };
+        ended.map_err(|e| self.error(&e))?;
+        let held = began.elapsed();
         if self.log.get().is_none() {
             // Open by now, if there is one.
             self.log.set(FileId::of(&log_of(&self.path)).ok());
         }
-        Ok(done)
+        Ok((done, held))
+    }
+
+    /// Carries a log that has grown over into the database, so that it is not the app's next commit that has to. Nobody
+    /// waits for this; what cannot be done now is done later.
+    fn tend(&self) {
+        let frames = |mode: &str| {
+            self.connection
+                .prepare_cached(&format!("PRAGMA main.wal_checkpoint({mode})"))
+                .and_then(|mut statement| statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?))))
+        };
+        let grown = |(log, carried): (i64, i64)| log.saturating_sub(carried) >= LOG_PAGES;
+        if frames("NOOP").is_ok_and(grown)
+            && let Err(error) = frames("PASSIVE")
+        {
+            tracing::debug!("{}: {error}", self.path.display());
+        }
     }
 
     /// Puts what `SQLite` said into words.
@@ -192,12 +284,16 @@ fn failed(path: &Path, what: &str) -> StoreError {
     StoreError { kind: StoreErrorKind::Failed, message: format!("{}: {what}", path.display()) }
 }
 
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// What failed, on which file, and what to do; never a value from a row.
 fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
+    if is_busy(error) {
+        return failed(path, "is locked by another program; trying again");
+    }
     let what = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            return failed(path, "is locked by another program; trying again");
-        }
         Some(ErrorCode::DiskFull) => return failed(path, "the disk is full; free some space"),
         Some(ErrorCode::ReadOnly) => "cannot be written; check its permissions and its directory's",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "is damaged; start WaveFlow, which can repair it",

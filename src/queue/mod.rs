@@ -5,18 +5,20 @@
 //! columns, fresh stamps and pairs, the clock keys, and the deletion of what the server has accepted.
 //!
 //! Reading order: [`database`] (a connection that knows which file it has), [`columns`] (generations), [`read`],
-//! [`settle`], [`mark`], [`stamp`], [`census`].
+//! [`settle`] and its [`pace`], [`mark`], [`stamp`], [`census`].
 
 pub mod census;
 pub mod columns;
 pub mod database;
 pub mod mark;
+pub mod pace;
 pub mod read;
 pub mod settle;
 pub mod stamp;
 
 pub use columns::Columns;
 pub use database::{Database, FileId};
+pub use pace::Pace;
 
 #[cfg(test)]
 mod tests;

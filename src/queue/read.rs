@@ -86,13 +86,15 @@ struct Reading<'a> {
     ops: Vec<Op>,
     rows: Rows,
     skipped: usize,
+    /// A row was left out since the last op.
+    gap: bool,
 }
 
 impl<'a> Reading<'a> {
     fn new(plan: &'a Plan, sender: &'a Sender<'a>, buffer: Vec<u8>) -> Self {
         let envelope = Envelope::new(buffer, sender.device, sender.canonical_id);
         let rows = Rows { cursor: plan.after, ..Rows::default() };
-        Self { plan, sender, envelope, ops: Vec::new(), rows, skipped: 0 }
+        Self { plan, sender, envelope, ops: Vec::new(), rows, skipped: 0, gap: false }
     }
 
     fn finish(mut self) -> Rows {
@@ -113,7 +115,7 @@ impl<'a> Reading<'a> {
         let admission = (self.sender.admit)(id, &operation_id, created_at.as_ref().copied().unwrap_or(i64::MAX));
         let wanted = if self.plan.pick == Pick::Quarantined { Admission::Quarantined } else { Admission::Waiting };
         if admission != wanted || self.is_passed_over() {
-            self.rows.cursor = id;
+            self.leave(id);
             return Flow::Continue(());
         }
         let text = operation_id.to_string();
@@ -144,9 +146,16 @@ impl<'a> Reading<'a> {
         self.skipped <= count
     }
 
+    /// The row stays where it is.
+    fn leave(&mut self, id: i64) {
+        self.rows.cursor = id;
+        self.rows.stays = true;
+        self.gap = true;
+    }
+
     fn sick(&mut self, id: i64, operation_id: OperationId, words: String) -> Flow {
         self.rows.sick.push(Refusal { id, operation_id, words });
-        self.rows.cursor = id;
+        self.leave(id);
         if self.rows.sick.len() < self.plan.max_ops { Flow::Continue(()) } else { Flow::Break(()) }
     }
 
@@ -163,8 +172,11 @@ impl<'a> Reading<'a> {
         if full && !self.ops.is_empty() {
             return Flow::Break(());
         }
+        let before = self.envelope.len();
         self.envelope.push(wire);
-        self.ops.push(Op { id, operation_id, stamp: wire.lamport_ts, pair: wire.pair, doomed });
+        let bytes = self.envelope.len() - before;
+        let follows = !std::mem::take(&mut self.gap) && !self.ops.is_empty();
+        self.ops.push(Op { id, operation_id, stamp: wire.lamport_ts, pair: wire.pair, doomed, follows, bytes });
         self.rows.cursor = id;
         if alone { Flow::Break(()) } else { Flow::Continue(()) }
     }

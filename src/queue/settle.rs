@@ -1,43 +1,217 @@
 //! Rows the server has accepted leave the queue.
 //!
-//! What must always hold: a row goes only where both its `id` and its `operation_id` are those that were accepted; no
-//! transaction holds the write lock longer than [`BUDGET`], give or take a row.
+//! What must always hold: a row goes only where both its `id` and its `operation_id` are those that were accepted; a
+//! transaction that somebody may wait for holds the write lock no longer than the [`Pace`](super::Pace) allows, give or
+//! take a row.
+//!
+//! Row by row each one costs a page of the index on `operation_id`, which are spread at random. `SQLite` drops the pages
+//! of a whole table without touching them, hundreds of times faster, so that is what is done where nothing else is in it.
 
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 use super::Database;
 use super::database::InDatabase;
-use crate::drain::action::{Ack, StoreError};
+use super::read::stored_id;
+use crate::drain::action::{Settled, Settlement, StoreError};
+use crate::drain::run::{Digest, Run};
 use crate::halt::{self, Place};
+use crate::op::OperationId;
 
-/// How long one transaction goes on deleting. The app waits up to 5 s for the lock and a person notices 100 ms; the
-/// promise is 25 ms, and the commit itself takes some of it.
-pub const BUDGET: Duration = Duration::from_millis(15);
+/// Fewer rows than this are deleted one by one: it costs the same.
+pub const CLEAR_LEAST: usize = 8;
+/// Emptying a table may take so long while nobody else has it open: the app waits up to 5 s for a lock (contract,
+/// section 1), and would do so only if it started at this very moment.
+const ALONE_MAX: Duration = Duration::from_secs(1);
 
-/// Deletes as many of `acks`, in order, as one short transaction holds; says how many are dealt with. Rows that are
-/// gone already count.
-pub fn settle(database: &Database, acks: &[Ack]) -> Result<usize, StoreError> {
-    settle_within(database, acks, BUDGET)
+/// What a settlement is given beside its rows.
+#[derive(Default)]
+pub struct Terms<'a> {
+    /// [`Database::version`] before the first row was read: while it is the same, the queue is what was read of it. `None`
+    /// where the queue is not to be emptied at once: triggers would have to be run, or who left has to be told.
+    pub version: Option<i64>,
+    /// Is told of each row that went, if anybody wants to know.
+    pub gone: Option<&'a mut dyn FnMut(&OperationId)>,
 }
 
-pub(super) fn settle_within(database: &Database, acks: &[Ack], budget: Duration) -> Result<usize, StoreError> {
-    database.write(|connection| {
-        let began = Instant::now();
-        let mut statement = connection
-            .prepare_cached("DELETE FROM sync_pending_op WHERE id = ?1 AND operation_id = ?2")
+/// Deletes as much of `settlement` as one short transaction holds. Rows that are gone already count as deleted.
+pub fn settle(database: &Database, settlement: &Settlement, terms: Terms<'_>) -> Result<Settled, StoreError> {
+    settle_within(database, settlement, terms, database.pace().work())
+}
+
+pub(super) fn settle_within(
+    database: &Database,
+    settlement: &Settlement,
+    terms: Terms<'_>,
+    budget: Duration,
+) -> Result<Settled, StoreError> {
+    let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
+    let mut stays = false;
+    if let (true, true, Some(version)) = (settlement.whole, rows >= CLEAR_LEAST, terms.version) {
+        match clear(database, &settlement.runs, version)? {
+            Clearing::Done { alone } => return Ok(Settled { alone, ..Settled::default() }),
+            Clearing::TooLong => {}
+            Clearing::Unproven => stays = true,
+        }
+    }
+    // For a few rows it is not worth asking.
+    let settled = settle_some(database, &settlement.runs, terms.gone, budget, rows >= CLEAR_LEAST)?;
+    Ok(Settled { stays, ..settled })
+}
+
+enum Clearing {
+    /// Everything is gone.
+    Done {
+        /// Nobody else had the file open.
+        alone: bool,
+    },
+    /// Somebody would wait too long for the lock.
+    TooLong,
+    /// There may be other rows in the queue.
+    Unproven,
+}
+
+/// Empties the queue, where it holds exactly the rows of `runs`.
+fn clear(database: &Database, runs: &[Run], read_at: i64) -> Result<Clearing, StoreError> {
+    let (rows, bytes) = runs.iter().fold((0, 0_usize), |(r, b), run| (r + run.rows, b.saturating_add(run.bytes)));
+    let pace = database.pace();
+    if pace.clearing(rows, bytes) > ALONE_MAX {
+        return Ok(Clearing::TooLong);
+    }
+    let Some(version) = prove(database, runs, rows, read_at)? else { return Ok(Clearing::Unproven) };
+    let delete = |connection: &Connection| {
+        // Nobody has committed since the proof, and nobody can from here on.
+        if database.version()? != version {
+            return Ok(false);
+        }
+        let deleted = connection
+            .prepare_cached("DELETE FROM sync_pending_op")
+            .and_then(|mut statement| statement.execute([]))
             .on(connection)?;
-        let mut done = 0;
-        for ack in acks {
-            statement.execute((ack.id, ack.operation_id.to_string())).on(connection)?;
-            done += 1;
-            // After each: deleting a row walks through every page of its payload.
-            if began.elapsed() >= budget {
-                break;
+        halt::here(Place::SettleInside);
+        Ok(deleted == rows)
+    };
+    let is_proved = |proved: &bool| *proved;
+    let ((proved, held), alone) = match database.write_alone(delete, is_proved)? {
+        Some(done) => (done, true),
+        None if pace.may_clear(rows, bytes) => (database.write_if(delete, is_proved)?, false),
+        None => return Ok(Clearing::TooLong),
+    };
+    database.learn(|pace| pace.note_clearing(rows, bytes, held));
+    Ok(if proved { Clearing::Done { alone } } else { Clearing::Unproven })
+}
+
+/// The version of the file in which the queue holds exactly the rows of `runs`; `None` where it does not. While the
+/// version is the one from before the first read, nobody else has written: what was read is what there is. Else every row
+/// is looked at again, without the lock.
+fn prove(database: &Database, runs: &[Run], rows: usize, read_at: i64) -> Result<Option<i64>, StoreError> {
+    if database.version()? == read_at {
+        return Ok(Some(read_at));
+    }
+    database.read(|connection| {
+        let count = super::census::total(connection)?;
+        if usize::try_from(count).ok() != Some(rows) {
+            return Ok(None);
+        }
+        for run in runs {
+            if !matches!(find(connection, run)?, Found::All(_)) {
+                return Ok(None);
             }
         }
-        halt::here(Place::SettleInside);
-        Ok(done)
+        database.version().map(Some)
     })
+}
+
+/// What lies between the ends of a run.
+enum Found {
+    /// The rows it was made of.
+    All(Vec<(i64, OperationId)>),
+    /// Nothing any more.
+    Nothing,
+    /// Other rows, or not all of them.
+    Others,
+}
+
+fn find(connection: &Connection, run: &Run) -> Result<Found, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, operation_id FROM sync_pending_op WHERE id >= ?1 AND id <= ?2 ORDER BY id")
+        .on(connection)?;
+    let mut rows = statement.query((run.first, run.last)).on(connection)?;
+    let mut found = Vec::with_capacity(run.rows);
+    let mut digest = Digest::default();
+    while let Some(row) = rows.next().on(connection)? {
+        if found.len() >= run.rows {
+            return Ok(Found::Others);
+        }
+        let (id, operation_id) = (row.get(0).on(connection)?, stored_id(row, 1));
+        digest.add(id, &operation_id);
+        found.push((id, operation_id));
+    }
+    Ok(match found {
+        found if found.is_empty() => Found::Nothing,
+        found if run.is_of(&digest) => Found::All(found),
+        _ => Found::Others,
+    })
+}
+
+fn settle_some(
+    database: &Database,
+    runs: &[Run],
+    mut gone: Option<&mut dyn FnMut(&OperationId)>,
+    budget: Duration,
+    ask_who_is_there: bool,
+) -> Result<Settled, StoreError> {
+    let mut work = |connection: &Connection| {
+        let settled = delete_some(connection, runs, budget, &mut gone)?;
+        halt::here(Place::SettleInside);
+        Ok(settled)
+    };
+    if ask_who_is_there && let Some((settled, _)) = database.write_alone(&mut work, |_| true)? {
+        return Ok(Settled { alone: true, ..settled });
+    }
+    let (settled, held) = database.write_if(work, |_| true)?;
+    if !settled.left.is_empty() {
+        database.learn(|pace| pace.note(held));
+    }
+    Ok(settled)
+}
+
+/// Row by row, until `budget` is used up.
+fn delete_some(
+    connection: &Connection,
+    runs: &[Run],
+    budget: Duration,
+    gone: &mut Option<&mut dyn FnMut(&OperationId)>,
+) -> Result<Settled, StoreError> {
+    let began = Instant::now();
+    let mut delete = connection.prepare_cached("DELETE FROM sync_pending_op WHERE id = ?1").on(connection)?;
+    let mut settled = Settled::default();
+    for (at, run) in runs.iter().enumerate() {
+        let rows = match find(connection, run)? {
+            Found::All(rows) => rows,
+            Found::Nothing => continue,
+            Found::Others => {
+                settled.strange = true;
+                continue;
+            }
+        };
+        for (done, (id, operation_id)) in rows.iter().enumerate() {
+            delete.execute([id]).on(connection)?;
+            if let Some(gone) = gone {
+                gone(operation_id);
+            }
+            // After each: deleting a row walks through every page of its payload.
+            if began.elapsed() >= budget {
+                let rest = rows[done + 1..].iter().map(|(id, operation_id)| (*id, operation_id));
+                let bytes = run.bytes / run.rows.max(1) * (run.rows - done - 1);
+                settled.left.extend(Run::of(rest, bytes));
+                settled.left.extend_from_slice(&runs[at + 1..]);
+                return Ok(settled);
+            }
+        }
+    }
+    Ok(settled)
 }
 
 /// Deletes one row, whatever it holds: a person said so.

@@ -22,8 +22,6 @@ const LAMPORT_KEY: &str = "sync.lamport_local_max";
 const WALL_KEY: &str = "sync.hlc.last_wall";
 const LOGICAL_KEY: &str = "sync.hlc.last_logical";
 
-/// How long one transaction goes on stamping (the lock is promised back within 25 ms, commit included).
-pub const BUDGET: Duration = Duration::from_millis(12);
 /// Rows looked for at a time. The clock is looked at after each: a row with a long payload may be written as a whole.
 const ROWS_AT_A_TIME: usize = 64;
 /// Up to this distance between first and last id a block simply has a stamp for every id; counting rows would cost
@@ -138,17 +136,27 @@ fn reserve_pairs(connection: &Connection, in_rows: (i64, i64), room: i64, now: i
     Ok((top, wall))
 }
 
-/// Stamps rows of `block` from its last one backwards, for [`BUDGET`]; what is left to do, if anything.
+/// Stamps rows of `block` from its last one backwards, as many as one short transaction holds; what is left to do, if
+/// anything.
 pub fn assign(database: &Database, block: &Block) -> Result<Option<Block>, StoreError> {
-    assign_within(database, block, BUDGET)
+    let (left, held) = assign_within(database, block, database.pace().work())?;
+    if left.is_some() {
+        database.learn(|pace| pace.note(held));
+    }
+    Ok(left)
 }
 
-pub(super) fn assign_within(database: &Database, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {
-    database.write(|connection| {
+pub(super) fn assign_within(
+    database: &Database,
+    block: &Block,
+    budget: Duration,
+) -> Result<(Option<Block>, Duration), StoreError> {
+    let work = |connection: &Connection| {
         let left = assign_some(connection, block, budget)?;
         halt::here(Place::AssignInside);
         Ok(left)
-    })
+    };
+    database.write_if(work, |_| true)
 }
 
 fn assign_some(connection: &Connection, block: &Block, budget: Duration) -> Result<Option<Block>, StoreError> {

@@ -18,7 +18,9 @@ use rusqlite::Connection;
 use super::{Files, Perform};
 use crate::app::account::{SignedIn, is_local, signed_in};
 use crate::app::registry::{self, Canonical, Profile};
-use crate::drain::action::{Ack, Answer, Counts, Plan, Request, Reserve, Snapshot, StoreError, StoreErrorKind};
+use crate::drain::action::{
+    Answer, Counts, Plan, Request, Reserve, Settled, Settlement, Snapshot, StoreError, StoreErrorKind,
+};
 use crate::drain::admission::Admit;
 use crate::drain::guard::{Owner, Sight};
 use crate::halt::{self, Place};
@@ -26,6 +28,7 @@ use crate::op::OperationId;
 use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
 use crate::queue::read::Sender;
+use crate::queue::settle::Terms;
 use crate::queue::{census, mark, read, settle, stamp};
 use crate::record::Keeper;
 use crate::seal;
@@ -171,7 +174,7 @@ impl Store {
             Request::Begin => self.begin().map(Answer::Begun),
             Request::EnsureDevice => self.ensure_device().map(Answer::DeviceReady),
             Request::Read(plan) => self.read(&plan),
-            Request::Settle(acks) => self.settle(&acks).map(Answer::Settled),
+            Request::Settle(settlement) => self.settle(&settlement).map(Answer::Settled),
             Request::Mark { ids, words } => {
                 mark::mark(self.data()?, &ids, &words, (self.clock)()).map(|()| Answer::Done)
             }
@@ -326,20 +329,27 @@ impl Store {
         Ok(rows)
     }
 
-    fn settle(&mut self, acks: &[Ack]) -> Result<usize, StoreError> {
+    fn settle(&mut self, settlement: &Settlement) -> Result<Settled, StoreError> {
         halt::here(Place::SettleBefore);
-        let settled = settle::settle(self.data()?, acks)?;
-        halt::here(Place::SettleAfter);
-        let Some(session) = &mut self.session else { return Ok(settled) };
+        let session = self.session.as_ref();
+        let triggers = session.is_none_or(|session| session.columns.triggers);
+        let released = session.map(|session| &session.admit.released).filter(|released| !released.is_empty());
         // What a person let go has gone: else the list fills up, and nothing can be let go any more.
-        let gone: Vec<&OperationId> = acks
-            .iter()
-            .take(settled)
-            .map(|ack| &ack.operation_id)
-            .filter(|id| session.admit.released.remove(id))
-            .collect();
-        if !gone.is_empty() {
-            self.keeper.change(|record| gone.into_iter().for_each(|operation_id| record.forget(operation_id)));
+        let mut gone = Vec::new();
+        let mut note = |operation_id: &OperationId| {
+            if released.is_some_and(|released| released.contains(operation_id)) {
+                gone.push(operation_id.clone());
+            }
+        };
+        let terms = match released {
+            Some(_) => Terms { version: None, gone: Some(&mut note) },
+            None => Terms { version: self.versions.map(|(_, data)| data).filter(|_| !triggers), gone: None },
+        };
+        let settled = settle::settle(self.data()?, settlement, terms)?;
+        halt::here(Place::SettleAfter);
+        if let (false, Some(session)) = (gone.is_empty(), &mut self.session) {
+            session.admit.released.retain(|operation_id| !gone.contains(operation_id));
+            self.keeper.change(|record| gone.iter().for_each(|operation_id| record.forget(operation_id)));
         }
         Ok(settled)
     }

@@ -5,7 +5,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use uuid::Uuid;
 use waveflow_sync_agent::drain::verdict::{Verdict, judge};
-use waveflow_sync_agent::op::{Pair, Reply};
+use waveflow_sync_agent::op::{Op, OperationId, Pair, Reply};
 use waveflow_sync_agent::push::reply::read_parts;
 
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.c2lnbmF0dXJlIG9mIGFsaWNl";
@@ -177,13 +177,25 @@ fn check_words(words: &str) {
 
 /// Only an answer that names ops settles any.
 fn check_verdict(reply: Reply) {
-    let named = match &reply {
-        Reply::Accepted(ids) => Some(ids.iter().copied().collect()),
+    let ids = match &reply {
+        Reply::Accepted(ids) => Some(ids.clone()),
         _ => None,
     };
-    let settled = match judge(reply, "d") {
-        Verdict::Accepted(ids) => Some(ids),
-        _ => None,
-    };
-    assert_eq!(settled, named);
+    match (judge(reply, "d"), ids) {
+        (Verdict::Accepted(named), Some(ids)) => {
+            // In the server's order, in another one, and beside an op that it did not name.
+            let ops: Vec<Op> = ids.iter().map(|id| op(*id)).collect();
+            let others: Vec<Op> = ids.iter().rev().copied().chain([Uuid::max()]).map(op).collect();
+            assert_eq!(named.among(&ops), vec![true; ids.len()]);
+            let told = named.among(&others);
+            assert_eq!(told.split_last(), Some((&ids.contains(&Uuid::max()), &*vec![true; ids.len()])));
+        }
+        (Verdict::Accepted(_), None) => panic!("nothing was named, and something settles"),
+        (_, ids) => assert_eq!(ids, None),
+    }
+}
+
+fn op(id: Uuid) -> Op {
+    let operation_id = OperationId::Canonical(id);
+    Op { id: 1, operation_id, stamp: 1, pair: None, doomed: false, follows: true, bytes: 1 }
 }

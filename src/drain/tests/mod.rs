@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::action::*;
 use super::memory::{Memory, UPLINK_MIN};
+use super::run::Run;
 use crate::op::*;
 use world::{OP_BYTES, Server, Table, World, status};
 
@@ -56,7 +57,7 @@ fn the_next_batch_is_read_while_one_is_on_the_wire() {
 }
 
 fn op(id: i64) -> Op {
-    Op { id, operation_id: OperationId::new("x"), stamp: id, pair: None, doomed: false }
+    Op { id, operation_id: OperationId::new("x"), stamp: id, pair: None, doomed: false, follows: false, bytes: 1 }
 }
 
 #[test]
@@ -398,7 +399,7 @@ fn another_file_in_the_place_of_the_queue_is_not_settled_by_the_old_ones_answers
     assert_eq!(outcome.error.unwrap().kind, ErrorKind::Database);
     assert!(world.memory.acked.is_empty());
     // And acknowledgements that were kept are dropped where the next pass finds another file.
-    world.memory.acked = vec![Ack { id: 1, operation_id: OperationId::Canonical(world.uuid(1)) }];
+    world.memory.acked.extend(Run::of([(1, &OperationId::Canonical(world.uuid(1)))], 1));
     world.memory.file = 1;
     world.table = Table::with(3);
     world.table.snapshot.file = 2;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::drain::action::*;
 use crate::drain::memory::{Memory, Uplink};
+use crate::drain::run::{Digest, Run};
 use crate::drain::{Pass, Rules};
 use crate::op::*;
 
@@ -109,7 +110,10 @@ impl Table {
             }
             above = above.map(|_| row.stamp);
             let operation_id = OperationId::Canonical(row.uuid);
-            rows.batch.ops.push(Op { id: *id, operation_id, stamp: row.stamp, pair: None, doomed: row.doomed });
+            let before = rows.batch.ops.last().map(|op: &Op| op.id);
+            let follows = before.is_some_and(|before| self.rows.range(before + 1..*id).next().is_none());
+            let (doomed, bytes) = (row.doomed, OP_BYTES);
+            rows.batch.ops.push(Op { id: *id, operation_id, stamp: row.stamp, pair: None, doomed, follows, bytes });
             rows.cursor = *id;
             if alone {
                 rows.end = false;
@@ -147,16 +151,7 @@ impl Table {
                 }
                 Answer::Rows(self.read(plan))
             }
-            Request::Settle(acks) => {
-                // Half of it, to show that a short transaction need not hold all.
-                let some = acks.len().div_ceil(2);
-                for ack in &acks[..some] {
-                    if self.rows.get(&ack.id).is_some_and(|row| ack.operation_id == OperationId::Canonical(row.uuid)) {
-                        self.rows.remove(&ack.id);
-                    }
-                }
-                Answer::Settled(some)
-            }
+            Request::Settle(settlement) => Answer::Settled(self.settle(settlement)),
             Request::Mark { ids, words } => {
                 for id in ids {
                     if let Some(row) = self.rows.get_mut(id) {
@@ -189,6 +184,31 @@ impl Table {
                 })
             }
         })
+    }
+
+    /// Half of it, to show that a short transaction need not hold all.
+    fn settle(&mut self, settlement: &Settlement) -> Settled {
+        let mut settled = Settled { stays: settlement.whole, ..Settled::default() };
+        let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
+        let mut room = rows.div_ceil(2);
+        for run in &settlement.runs {
+            let found: Vec<(i64, OperationId)> = self
+                .rows
+                .range(run.first..=run.last)
+                .map(|(id, row)| (*id, OperationId::Canonical(row.uuid)))
+                .collect();
+            let mut digest = Digest::default();
+            found.iter().for_each(|(id, operation_id)| digest.add(*id, operation_id));
+            if !run.is_of(&digest) {
+                settled.strange |= !found.is_empty();
+                continue;
+            }
+            let (gone, rest) = found.split_at(room.min(found.len()));
+            room -= gone.len();
+            gone.iter().for_each(|(id, _)| drop(self.rows.remove(id)));
+            settled.left.extend(Run::of(rest.iter().map(|(id, operation_id)| (*id, operation_id)), 1));
+        }
+        settled
     }
 
     fn reserve(&mut self, reserve: &Reserve) -> Option<Block> {
@@ -331,8 +351,11 @@ impl World {
                     *left -= 1;
                 }
                 Event::Stored(self.table.perform(&request))
+            } else if let Some(ops) = sent.take() {
+                Event::Replied(self.server.answer(&ops))
             } else {
-                Event::Replied(self.server.answer(&sent.take().expect("a pass that waits for nothing")))
+                self.now = pass.deadline().expect("a pass that waits for nothing");
+                Event::Tick
             };
             pass.on(event, self.now);
         }

@@ -1,6 +1,7 @@
 //! The queue on real files, as an app of each generation makes them.
 
 mod read;
+mod settle;
 mod stamp;
 mod write;
 

@@ -75,7 +75,7 @@ fn interrupted_after_any_row_the_order_holds_and_a_second_try_mends_it() {
         let mut left = place.reserve(&Reserve { floor: 50, ..from(3) });
         for done in 0..dead_after {
             // A transaction that is over its time at once stamps one row.
-            left = stamp::assign_within(&place.database, &left.unwrap(), Duration::ZERO).unwrap();
+            left = stamp::assign_within(&place.database, &left.unwrap(), Duration::ZERO).unwrap().0;
             let stamps = place.stamps();
             let fresh = stamps.iter().filter(|stamp| **stamp > 50).count();
             assert!(rises(&stamps) && fresh == done + 1, "after {done}: {stamps:?}");

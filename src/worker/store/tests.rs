@@ -8,6 +8,7 @@ use super::quarantine::DUE_MAX;
 use super::*;
 use crate::drain::action::Pick;
 use crate::drain::action::Refusal;
+use crate::drain::run::Run;
 use crate::record::Record;
 
 const URL: &str = "http://127.0.0.1:9/";
@@ -132,7 +133,8 @@ fn a_held_op_that_was_let_go_is_forgotten_once_it_has_gone() {
     assert_eq!(place.keeper.change(|record| record.retry(Some(&operation_id))), 1);
     place.begin();
     assert_eq!(place.read(Pick::First).unwrap(), [1]);
-    place.store.perform(Request::Settle(vec![Ack { id: 1, operation_id }])).unwrap();
+    let runs = Run::of([(1, &operation_id)], 1).into_iter().collect();
+    place.store.perform(Request::Settle(Settlement { runs, whole: true })).unwrap();
     assert_eq!(place.close(), (0, 0, 1));
     assert!(place.keeper.look(|record| record.released.is_empty()));
 }
@@ -183,8 +185,8 @@ fn another_file_in_the_profiles_place_is_noticed_before_anything_is_read_or_writ
     let mut place = Place::with(2);
     let before = place.begin();
     place.app.replace_by_empty().unwrap();
-    let acks = vec![Ack { id: 1, operation_id: OperationId::new("x") }];
-    for request in [Request::Settle(acks), Request::Close] {
+    let runs = Run::of([(1, &OperationId::new("x"))], 1).into_iter().collect();
+    for request in [Request::Settle(Settlement { runs, whole: false }), Request::Close] {
         assert_eq!(place.store.perform(request).unwrap_err().kind, StoreErrorKind::Gone);
     }
     assert_ne!(place.begin().file, before.file);

@@ -13,10 +13,11 @@ use fastrand::Rng;
 use rusqlite::Connection;
 use waveflow_sync_agent::app::registry;
 use waveflow_sync_agent::drain::action::{
-    Ack, Answer, Block, Clock, Pick, Plan, Refusal, Request, Reserve, StoreError, StoreErrorKind,
+    Answer, Block, Clock, Pick, Plan, Refusal, Request, Reserve, Settlement, StoreError, StoreErrorKind,
 };
 use waveflow_sync_agent::drain::gate;
-use waveflow_sync_agent::op::{OperationId, Pair};
+use waveflow_sync_agent::drain::run::Run;
+use waveflow_sync_agent::op::{Op, OperationId, Pair};
 use waveflow_sync_agent::record::{Keeper, Record};
 use waveflow_sync_agent::worker::Perform;
 use waveflow_sync_agent::worker::store::Store;
@@ -184,8 +185,8 @@ impl<'a> Comparison<'a> {
             0..=2 => Request::Begin,
             3..=6 => Request::Read(plan(rng, id)),
             7 => {
-                let acks: Vec<(i64, OperationId)> = (0..rng.usize(0..4)).map(|_| any(rng)).collect();
-                Request::Settle(acks.into_iter().map(|(id, operation_id)| Ack { id, operation_id }).collect())
+                let runs = runs(rng, &rows, any);
+                Request::Settle(Settlement { runs, whole: rng.bool() })
             }
             8 => Request::Mark { ids: vec![id, id + 1], words: words() },
             9 => {
@@ -304,7 +305,7 @@ fn furnish(world: &mut World, rng: &mut Rng) {
     if rng.u8(0..8) > 0 {
         app::sign_in(world, 0, rng.usize(0..2), false);
     }
-    app::enqueue(world, 0, rng.usize(0..9), 30);
+    app::enqueue(world, 0, rng.usize(0..16), 30);
     let Some(file) = world.disk.data(0) else { return };
     for _ in 0..rng.usize(0..3) {
         disturb(file, rng, now);
@@ -348,6 +349,17 @@ fn disturb(file: &mut DataFile, rng: &mut Rng, now: i64) {
     }
 }
 
+/// All rows in some runs, or a part of them, or rows that are not there.
+fn runs(rng: &mut Rng, rows: &[(i64, OperationId)], any: impl Fn(&mut Rng) -> (i64, OperationId)) -> Vec<Run> {
+    if rng.bool() {
+        let one = |(id, operation_id): (i64, OperationId)| Run::of([(id, &operation_id)], 100);
+        return (0..rng.usize(0..4)).filter_map(|_| one(any(rng))).collect();
+    }
+    let from = if rng.bool() { 0 } else { rng.usize(0..=rows.len()) };
+    let chunks = rows[from..].chunks(rng.usize(1..9));
+    chunks.filter_map(|rows| Run::of(rows.iter().map(|(id, operation_id)| (*id, operation_id)), 100)).collect()
+}
+
 fn plan(rng: &mut Rng, id: i64) -> Plan {
     Plan {
         after: rng.i64(0..4) * i64::from(rng.bool()),
@@ -373,7 +385,8 @@ fn shown(answer: &std::result::Result<Answer, StoreError>) -> String {
         }
         Ok(Answer::Rows(rows)) => {
             let sick: Vec<i64> = rows.sick.iter().map(|refusal| refusal.id).collect();
-            format!("{:?} {sick:?} {:?} {} {}", rows.batch.ops, rows.disorder, rows.cursor, rows.end)
+            let ops: Vec<Op> = rows.batch.ops.iter().map(|op| Op { bytes: 0, ..op.clone() }).collect();
+            format!("{ops:?} {sick:?} {:?} {} {} {}", rows.disorder, rows.cursor, rows.end, rows.stays)
         }
         Ok(other) => format!("{other:?}"),
     }

@@ -6,6 +6,7 @@
 
 mod account;
 pub mod read;
+mod settle;
 mod stamp;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use uuid::Uuid;
 use waveflow_sync_agent::app::account::SignedIn;
-use waveflow_sync_agent::drain::action::{Ack, Answer, Refusal, Request, Snapshot, StoreError, StoreErrorKind};
+use waveflow_sync_agent::drain::action::{Answer, Refusal, Request, Snapshot, StoreError, StoreErrorKind};
 use waveflow_sync_agent::drain::admission::Admit;
 use waveflow_sync_agent::drain::gate;
 use waveflow_sync_agent::op::{OperationId, Reason};
@@ -26,8 +27,6 @@ use waveflow_sync_agent::worker::{Files, Perform};
 use super::disk::{DataFile, Disk};
 use super::world::{Shared, World, lock};
 
-/// Rows that one short transaction settles at the most; a real one goes by the clock.
-const SETTLED_AT_ONCE: usize = 16;
 /// A row is marked with the same words at most this often, in ms.
 const MARK_EVERY_MS: i64 = 60_000;
 
@@ -177,34 +176,6 @@ impl MadeUpFiles {
         Ok(device)
     }
 
-    fn settle(&mut self, world: &mut World, acks: &[Ack]) -> Result<usize, StoreError> {
-        let most = if world.whole { usize::MAX } else { world.rng.usize(1..=SETTLED_AT_ONCE) };
-        let some = acks.len().min(most);
-        let file = self.data(world, true)?;
-        let mut left = Vec::new();
-        for ack in &acks[..some] {
-            let there = file.rows.get(&ack.id).is_some_and(|row| is(row.operation_id, &ack.operation_id));
-            if there && let Some(row) = file.rows.remove(&ack.id) {
-                left.push((ack.id, row.operation_id));
-            }
-        }
-        touch(world, self.profile);
-        for (id, operation_id) in left {
-            world.oracle.settled(self.profile, id, operation_id);
-        }
-        for ack in &acks[..some] {
-            world.oracle.acked.remove(&(self.profile, ack.operation_id.uuid().unwrap_or_default()));
-        }
-        crash(world)?;
-        let Some(session) = &mut self.session else { return Ok(some) };
-        let gone: Vec<&OperationId> =
-            acks[..some].iter().map(|ack| &ack.operation_id).filter(|id| session.admit.released.remove(id)).collect();
-        if !gone.is_empty() {
-            self.keeper.change(|record| gone.into_iter().for_each(|operation_id| record.forget(operation_id)));
-        }
-        Ok(some)
-    }
-
     fn mark(&self, world: &mut World, ids: &[i64], words: &str, stale_only: bool) -> Result<(), StoreError> {
         let now = world.wall();
         let stale = |file: &DataFile, id: &i64| {
@@ -246,7 +217,7 @@ impl Perform for MadeUpFiles {
             }),
             Request::EnsureDevice => self.ensure_device(world).map(Answer::DeviceReady),
             Request::Read(plan) => self.read(world, &plan),
-            Request::Settle(acks) => self.settle(world, &acks).map(Answer::Settled),
+            Request::Settle(settlement) => self.settle(world, &settlement).map(Answer::Settled),
             Request::Mark { ids, words } => self.mark(world, &ids, &words, true).map(|()| Answer::Done),
             Request::Reserve(reserve) => self.reserve(world, &reserve).map(Answer::Reserved),
             Request::Assign(block) => self.assign(world, block).map(Answer::Assigned),

@@ -85,6 +85,11 @@ impl Oracle {
         }
     }
 
+    /// The agent found other rows in the place of accepted ones, so it has to send what is left of them again.
+    pub fn look_again(&mut self, profile: usize) {
+        self.acked.retain(|(of, _)| *of != profile);
+    }
+
     /// Something went forward.
     pub fn progress(&mut self) {
         self.futile.1 = 0;

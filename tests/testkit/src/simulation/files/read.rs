@@ -27,7 +27,8 @@ impl MadeUpFiles {
         if paused || file.local || account::signed_in(file).as_ref() != Some(&session.signed_in) {
             return Ok(Answer::AccountChanged);
         }
-        let mut reading = Reading { plan, rows: Rows { cursor: plan.after, ..Rows::default() }, skipped: 0, bytes: 0 };
+        let mut reading =
+            Reading { plan, rows: Rows { cursor: plan.after, ..Rows::default() }, skipped: 0, bytes: 0, gap: false };
         let mut body = Body::new(session.device.as_deref().unwrap_or_default(), self.profile, now);
         let mut overtaken = Vec::new();
         let mut found: Vec<(&i64, &Row)> =
@@ -48,7 +49,7 @@ impl MadeUpFiles {
                 overtaken.push(row.operation_id);
             }
             if admission != wanted || reading.is_passed_over() {
-                reading.rows.cursor = *id;
+                reading.leave(*id);
             } else if !reading.take(*id, operation_id, row) {
                 reading.rows.end = false;
                 break;
@@ -77,6 +78,7 @@ struct Reading<'a> {
     rows: Rows,
     skipped: usize,
     bytes: usize,
+    gap: bool,
 }
 
 impl Reading<'_> {
@@ -86,13 +88,19 @@ impl Reading<'_> {
         self.skipped <= count
     }
 
+    fn leave(&mut self, id: i64) {
+        self.rows.cursor = id;
+        (self.rows.stays, self.gap) = (true, true);
+    }
+
     /// Whether to go on.
     fn take(&mut self, id: i64, operation_id: OperationId, row: &Row) -> bool {
         if row.nature == Nature::Sick {
             self.rows.sick.push(Refusal { id, operation_id, words: "cannot be read".into() });
-            self.rows.cursor = id;
+            self.leave(id);
             return self.rows.sick.len() < self.plan.max_ops;
         }
+        let gap = self.gap;
         let ops = &mut self.rows.batch.ops;
         if let Some(above) = self.plan.above {
             let above = ops.last().map_or(above, |op: &Op| op.stamp);
@@ -108,7 +116,9 @@ impl Reading<'_> {
         if full && !ops.is_empty() {
             return false;
         }
-        ops.push(Op { id, operation_id, stamp: row.stamp, pair: row.pair, doomed });
+        let (follows, bytes) = (!gap && !ops.is_empty(), row.bytes.max(OP_BYTES));
+        ops.push(Op { id, operation_id, stamp: row.stamp, pair: row.pair, doomed, follows, bytes });
+        self.gap = false;
         self.rows.cursor = id;
         !alone
     }

@@ -1,0 +1,213 @@
+//! What leaves the queue, and who may be there meanwhile.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::drain::action::{Settled, Settlement};
+use crate::drain::run::Run;
+use crate::queue::settle::{self, CLEAR_LEAST, Terms};
+
+impl Place {
+    /// Nobody has it open any more but us.
+    fn without_app(mut self) -> Self {
+        let elsewhere = Place::new(Generation::One);
+        self.app = elsewhere.app;
+        self
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let ops = self.read(&plan()).batch.ops;
+        Run::gather(&ops, &vec![true; ops.len()])
+    }
+
+    fn settle(&self, runs: Vec<Run>) -> Settled {
+        settle::settle(&self.database, &Settlement { runs, whole: false }, Terms::default()).unwrap()
+    }
+
+    fn settle_whole(&self, runs: Vec<Run>, read_at: i64) -> Settled {
+        let terms = Terms { version: Some(read_at), gone: None };
+        settle::settle(&self.database, &Settlement { runs, whole: true }, terms).unwrap()
+    }
+
+    fn left(&self) -> Vec<i64> {
+        let rows = self.database.read(|connection| {
+            let mut rows = Vec::new();
+            census::look(connection, |id, _| rows.push(id)).map(|()| rows)
+        });
+        let mut rows = rows.unwrap();
+        rows.sort_unstable();
+        rows
+    }
+
+    fn delete(&self, sql: &str) {
+        self.app.connection().execute(sql, []).unwrap();
+    }
+}
+
+use crate::queue::census;
+
+#[test]
+fn a_run_goes_only_while_it_is_of_the_rows_it_was_made_of() {
+    let strange = Settled { strange: true, ..Settled::default() };
+    for (change, told, left) in [
+        ("SELECT 1", Settled::default(), vec![]),
+        ("DELETE FROM sync_pending_op", Settled::default(), vec![]),
+        ("DELETE FROM sync_pending_op WHERE id = 2", strange.clone(), vec![1, 3, 4, 5]),
+        (
+            "UPDATE sync_pending_op SET operation_id = upper(operation_id) || 'F' WHERE id = 5",
+            strange.clone(),
+            vec![1, 2, 3, 4, 5],
+        ),
+        ("UPDATE sync_pending_op SET id = 6 WHERE id = 5", strange, vec![1, 2, 3, 4, 6]),
+        ("UPDATE sync_pending_op SET lamport_ts = lamport_ts + 100, last_error = 'x'", Settled::default(), vec![]),
+    ] {
+        let place = Place::with(Generation::Three, 5);
+        let runs = place.runs();
+        assert_eq!(runs.len(), 1);
+        place.app.connection().execute_batch(change).unwrap();
+        assert_eq!((place.settle(runs), place.left()), (told, left), "{change}");
+    }
+}
+
+#[test]
+fn one_transaction_deletes_no_longer_than_its_budget_and_always_something() {
+    let place = Place::with(Generation::One, 5);
+    let (runs, more) = (place.runs(), Run::of([(77, &OperationId::new("x"))], 1));
+    let settlement = Settlement { runs: runs.into_iter().chain(more.clone()).collect(), whole: false };
+    let settled = settle::settle_within(&place.database, &settlement, Terms::default(), Duration::ZERO).unwrap();
+    assert_eq!(place.left(), [2, 3, 4, 5]);
+    assert_eq!((settled.left.len(), settled.left[0].rows, settled.left[1].clone()), (2, 4, more.unwrap()));
+    // What is left is good for the next one.
+    assert_eq!((place.settle(settled.left), place.left()), (Settled::default(), vec![]));
+}
+
+#[test]
+fn who_left_is_told_where_somebody_wants_to_know() {
+    let place = Place::with(Generation::One, 3);
+    let mut told = Vec::new();
+    let mut gone = |operation_id: &OperationId| told.push(operation_id.clone());
+    let settlement = Settlement { runs: place.runs(), whole: false };
+    settle::settle(&place.database, &settlement, Terms { version: None, gone: Some(&mut gone) }).unwrap();
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
+fn the_whole_queue_goes_at_once_only_where_it_is_proved_to_hold_nothing_else() {
+    let many = CLEAR_LEAST as u64 + 3;
+    for (change, goes) in [
+        // Nobody wrote.
+        ("SELECT 1", true),
+        // Somebody wrote, and not here: every row is looked at.
+        ("UPDATE profile_setting SET updated_at = 7", true),
+        ("UPDATE sync_pending_op SET last_error = 'x'", true),
+        ("DELETE FROM sync_pending_op WHERE id = 2", false),
+        ("UPDATE sync_pending_op SET operation_id = 'other' WHERE id = 2", false),
+        ("UPDATE sync_pending_op SET id = 600 WHERE id = 2", false),
+        (
+            "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, created_at) \
+          VALUES ('new', 999, 'x', '1', 'set', 1)",
+            false,
+        ),
+    ] {
+        let place = Place::with(Generation::Three, many);
+        let read_at = place.database.version().unwrap();
+        let runs = place.runs();
+        place.app.connection().execute_batch(change).unwrap();
+        let before = place.left();
+        let settled = place.settle_whole(runs, read_at);
+        assert_eq!(settled.stays, !goes, "{change}");
+        assert!(!settled.alone, "the app has it open");
+        if goes {
+            assert_eq!(place.left(), [0_i64; 0], "{change}");
+        } else {
+            // Row by row, then, and only as far as the run is of these rows.
+            assert!(settled.strange || place.left() == [i64::try_from(many).unwrap() + 1], "{change}: {before:?}");
+        }
+        // Ids are never used again, although the table was empty.
+        place
+            .app
+            .connection()
+            .execute_batch(
+                "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, \
+            created_at) VALUES ('last', 9999, 'x', '1', 'set', 1)",
+            )
+            .unwrap();
+        assert!(place.left().last().is_some_and(|id| *id > i64::try_from(many).unwrap()));
+    }
+}
+
+#[test]
+fn a_count_that_does_not_fit_takes_everything_back() {
+    let place = Place::with(Generation::Three, 20);
+    let runs = place.runs();
+    place.delete("DELETE FROM sync_pending_op WHERE id = 20");
+    // As if nobody had written since.
+    let read_at = place.database.version().unwrap();
+    let settled = place.settle_whole(runs, read_at);
+    assert_eq!((settled.stays, settled.strange, place.left().len()), (true, true, 19));
+}
+
+#[test]
+fn it_is_known_whether_somebody_else_has_the_file_open() {
+    let place = Place::with(Generation::Three, 20);
+    let (path, runs) = (place.database.path().to_owned(), place.runs());
+    let write = |place: &Place| place.database.write_alone(|_| Ok(()), |()| true).unwrap().is_some();
+    assert!(!write(&place), "the app has it open");
+    // And goes on as if nothing had been asked.
+    place.app.connection().busy_timeout(Duration::ZERO).unwrap();
+    place.app.connection().execute_batch("UPDATE profile_setting SET updated_at = 8").unwrap();
+    let another = Connection::open(&path).unwrap();
+    another.busy_timeout(Duration::ZERO).unwrap();
+    another.execute_batch("UPDATE profile_setting SET updated_at = 9").unwrap();
+    drop(another);
+
+    let place = place.without_app();
+    let looked = place.database.write_alone(
+        |_| {
+            let late = Connection::open(&path).unwrap();
+            late.busy_timeout(Duration::ZERO).unwrap();
+            assert!(late.query_row("SELECT count(*) FROM sync_pending_op", [], |_| Ok(())).is_err(), "it has to wait");
+            Ok(())
+        },
+        |()| false,
+    );
+    assert!(looked.unwrap().is_some());
+    // The file is given back, whether it was worth it or not, or failed.
+    let failed = || crate::drain::action::StoreError {
+        kind: crate::drain::action::StoreErrorKind::Failed,
+        message: "on purpose".to_owned(),
+    };
+    place.database.write_alone(|_| Err::<(), _>(failed()), |()| true).unwrap_err();
+    let late = Connection::open(&path).unwrap();
+    late.busy_timeout(Duration::ZERO).unwrap();
+    late.execute_batch("UPDATE profile_setting SET updated_at = 10").unwrap();
+    assert!(!write(&place));
+    drop(late);
+    assert!(write(&place));
+
+    let settled = place.settle_whole(runs, place.database.version().unwrap());
+    assert!(settled.alone && !settled.stays);
+    assert_eq!(place.left(), [0_i64; 0]);
+}
+
+#[test]
+fn a_log_that_has_grown_is_carried_over_by_us() {
+    let place = Place::with(Generation::Three, 1);
+    let fill = |pages: usize| {
+        let text = "x".repeat(pages * 4096);
+        place.database.write(|connection| {
+            connection.execute("UPDATE sync_pending_op SET payload = ?1", [text]).unwrap();
+            Ok(())
+        })
+    };
+    let left = || -> i64 {
+        let sql = "PRAGMA wal_checkpoint(NOOP)";
+        place.app.connection().query_row(sql, [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)).unwrap()
+    };
+    fill(500).unwrap();
+    assert!(left() >= 500, "a short one waits");
+    fill(1200).unwrap();
+    assert_eq!(left(), 0);
+}
