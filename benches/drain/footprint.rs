@@ -35,7 +35,8 @@ pub(crate) fn weigh(queue: &Original, rest: Duration, settle: bool, starts: usiz
     if settle {
         wait_until_quiet(&daemon)?;
     }
-    let idle = at_rest(&daemon, rest);
+    let mut idle = at_rest(&daemon, rest);
+    idle.peak_kb = idle.peak_kb.max(draining.peak_kb);
     daemon.stop()?;
     install.verify(&queue.ids, &server.take().ids)?;
     Ok(Footprint {
