@@ -4,6 +4,9 @@
 //! nothing outlives its test; traffic goes to loopback only.
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
+mod benches;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod properties;
