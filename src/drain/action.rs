@@ -106,9 +106,11 @@ pub struct Rows {
 pub struct Settlement {
     /// In the order of the queue.
     pub runs: Vec<Run>,
-    /// As far as the pass knows nothing else is left in the queue, so that all of it may go at once. Whoever does it
-    /// proves it first.
+    /// As far as the pass knows little else is left in the queue, so that these may go all at once. Whoever does it proves
+    /// it first.
     pub whole: bool,
+    /// Some other row is known to be left.
+    pub stays: bool,
 }
 
 /// What became of a [`Settlement`].
@@ -119,8 +121,8 @@ pub struct Settled {
     /// Between the ends of a run lay other rows than those that were accepted; it was left as it is, and is in `left` no
     /// more.
     pub strange: bool,
-    /// For [`Settlement::whole`]: there is more in the queue.
-    pub stays: bool,
+    /// For [`Settlement::whole`]: it is not so.
+    pub crowded: bool,
     /// Nobody else had the file open: nobody waits for the lock, and nobody sees what is still in the queue.
     pub alone: bool,
 }

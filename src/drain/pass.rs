@@ -114,6 +114,10 @@ pub struct Pass {
     pub(super) rest_until: Option<Duration>,
     /// Rows stay behind that were not sent.
     pub(super) stays: bool,
+    /// When it was asked to end.
+    pub(super) stopped_at: Option<Duration>,
+    /// They are too many for the rest to go at once.
+    pub(super) crowded: bool,
     /// Rows that were accepted are other ones by now: they have to be looked at again.
     pub(super) again: bool,
     pub(super) sent: u64,
@@ -149,6 +153,8 @@ impl Pass {
             oldest_ack: None,
             rest_until: None,
             stays: false,
+            stopped_at: None,
+            crowded: false,
             again: false,
             sent: 0,
             ending: None,
@@ -174,6 +180,8 @@ impl Pass {
 
     /// What to do next, if anything: call until `None`. `now` is monotonic.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
+        let gives_up = self.gives_up(now);
+        self.owed &= !gives_up;
         if let Some(action) = self.next_owed(now) {
             return Some(action);
         }
@@ -195,7 +203,7 @@ impl Pass {
                 let plan = Plan { after: *id - 1, until: *id, ..single(&self.rules, Pick::Quarantined) };
                 Some(self.ask(Request::Read(plan)))
             }
-            Step::Close if self.memory.acked.is_empty() => Some(self.ask(Request::Close)),
+            Step::Close if gives_up || self.memory.acked.is_empty() => Some(self.ask(Request::Close)),
             Step::Close => self.settle_last(now),
             Step::Finish(outcome) => {
                 let outcome = (**outcome).clone();
@@ -223,7 +231,10 @@ impl Pass {
                 self.fail(ErrorKind::Server, words, Next::Now);
                 self.not_yet = true;
             }
-            Event::Stop => self.end(None, Next::WhenWoken),
+            Event::Stop => {
+                self.stopped_at = Some(now);
+                self.end(None, Next::WhenWoken);
+            }
         }
     }
 

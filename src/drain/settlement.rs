@@ -18,8 +18,10 @@ pub(super) const SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// Between two short transactions in a row. Whoever waits for the lock asks for it again after 1, 3, 8 and 18 ms, as
 /// `SQLite` does: within this time it has asked.
 pub(super) const REST: Duration = Duration::from_millis(12);
-/// Runs shown to one short transaction: more than it can hold.
-const RUNS_AT_ONCE: usize = 32;
+/// How long settling may go on once the agent is asked to end: what is left is sent again one day, and absorbed.
+pub(super) const SETTLE_AFTER_STOP: Duration = Duration::from_secs(2);
+/// Rows shown to one short transaction: more than it can hold.
+const ROWS_AT_ONCE: usize = 16_384;
 /// Runs remembered at the most: 300 kB. A run is a batch or a part of one.
 const RUNS_MAX: usize = 8192;
 
@@ -72,29 +74,44 @@ impl Pass {
         self.memory.acked.len() >= RUNS_MAX
     }
 
+    /// Whether the pass may end although something is left: it was asked to long ago.
+    pub(super) fn gives_up(&self, now: Duration) -> bool {
+        self.stopped_at.is_some_and(|at| now >= at + SETTLE_AFTER_STOP)
+    }
+
     /// At the end: all of it.
     pub(super) fn settle_last(&mut self, now: Duration) -> Option<Action> {
-        self.settle_some(now, self.end && !self.stays)
+        let whole = self.end && !self.crowded;
+        if whole {
+            // One behind a suspect was accepted before the suspect.
+            self.memory.acked.make_contiguous().sort_by_key(|run| run.first);
+        }
+        self.settle_some(now, whole)
     }
 
     fn settle_some(&mut self, now: Duration, whole: bool) -> Option<Action> {
         if self.rests(now) {
             return None;
         }
-        let most = if whole { usize::MAX } else { RUNS_AT_ONCE };
-        let runs: Vec<Run> = self.memory.acked.iter().take(most).cloned().collect();
-        (!runs.is_empty()).then(|| self.ask(Request::Settle(Settlement { runs, whole })))
+        let mut room = if whole { usize::MAX } else { ROWS_AT_ONCE };
+        let fits = |run: &&Run| {
+            let fits = room > 0;
+            room = room.saturating_sub(run.rows);
+            fits
+        };
+        let runs: Vec<Run> = self.memory.acked.iter().take_while(fits).cloned().collect();
+        (!runs.is_empty()).then(|| self.ask(Request::Settle(Settlement { runs, whole, stays: self.stays })))
     }
 
     pub(super) fn settled(&mut self, asked: &Request, settled: Settled, now: Duration) {
-        let Request::Settle(Settlement { runs, whole }) = asked else { return };
-        let Settled { left, strange, stays, alone } = settled;
+        let Request::Settle(Settlement { runs, .. }) = asked else { return };
+        let Settled { left, strange, crowded, alone } = settled;
         let count = runs.len().min(self.memory.acked.len());
         let done = count.saturating_sub(left.len());
         self.memory.acked.drain(..count);
         left.into_iter().rev().for_each(|run| self.memory.acked.push_front(run));
         self.again |= strange;
-        self.stays |= *whole && stays;
+        self.crowded |= crowded;
         let empty = self.memory.acked.is_empty();
         self.owed &= !empty;
         // Where nobody sees the queue, once in a second is enough: the end is cheaper than all of this.

@@ -5,9 +5,10 @@
 //! columns, fresh stamps and pairs, the clock keys, and the deletion of what the server has accepted.
 //!
 //! Reading order: [`database`] (a connection that knows which file it has), [`columns`] (generations), [`read`],
-//! [`settle`] and its [`pace`], [`mark`], [`stamp`], [`census`].
+//! [`settle`], with `clear` and its [`pace`], [`mark`], [`stamp`], [`census`].
 
 pub mod census;
+mod clear;
 pub mod columns;
 pub mod database;
 pub mod mark;

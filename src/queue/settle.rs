@@ -4,16 +4,16 @@
 //! transaction that somebody may wait for holds the write lock no longer than the [`Pace`](super::Pace) allows, give or
 //! take a row.
 //!
-//! Row by row each one costs a page of the index on `operation_id`, which are spread at random. `SQLite` drops the pages
-//! of a whole table without touching them, hundreds of times faster, so that is what is done where nothing else is in it.
+//! Row by row each one costs a page of the index on `operation_id`, which are spread at random. So where there is little
+//! else in it the whole queue goes at once: [`super::clear`].
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::Database;
 use super::database::InDatabase;
 use super::read::stored_id;
+use super::{Database, clear};
 use crate::drain::action::{Settled, Settlement, StoreError};
 use crate::drain::run::{Digest, Run};
 use crate::halt::{self, Place};
@@ -47,89 +47,68 @@ pub(super) fn settle_within(
     budget: Duration,
 ) -> Result<Settled, StoreError> {
     let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
-    let mut stays = false;
+    let mut crowded = false;
     if let (true, true, Some(version)) = (settlement.whole, rows >= CLEAR_LEAST, terms.version) {
-        match clear(database, &settlement.runs, version)? {
+        match clear(database, settlement, version)? {
             Clearing::Done { alone } => return Ok(Settled { alone, ..Settled::default() }),
             Clearing::TooLong => {}
-            Clearing::Unproven => stays = true,
+            Clearing::Unproven => crowded = true,
         }
     }
     // For a few rows it is not worth asking.
     let settled = settle_some(database, &settlement.runs, terms.gone, budget, rows >= CLEAR_LEAST)?;
-    Ok(Settled { stays, ..settled })
+    Ok(Settled { crowded, ..settled })
 }
 
 enum Clearing {
-    /// Everything is gone.
+    /// All of them are gone.
     Done {
         /// Nobody else had the file open.
         alone: bool,
     },
     /// Somebody would wait too long for the lock.
     TooLong,
-    /// There may be other rows in the queue.
+    /// There are too many other rows in the queue, or an accepted one is another one by now.
     Unproven,
 }
 
-/// Empties the queue, where it holds exactly the rows of `runs`.
-fn clear(database: &Database, runs: &[Run], read_at: i64) -> Result<Clearing, StoreError> {
+/// Takes all of `runs` out of the queue at once.
+fn clear(database: &Database, settlement: &Settlement, read_at: i64) -> Result<Clearing, StoreError> {
+    let runs = &settlement.runs;
     let (rows, bytes) = runs.iter().fold((0, 0_usize), |(r, b), run| (r + run.rows, b.saturating_add(run.bytes)));
     let pace = database.pace();
     if pace.clearing(rows, bytes) > ALONE_MAX {
         return Ok(Clearing::TooLong);
     }
     // A second look at every row takes longer than a short transaction: not before each of many.
-    if !pace.may_clear(rows, bytes) && database.version()? != read_at && !is_alone(database)? {
+    let may_clear = pace.may_clear(rows, bytes);
+    if !may_clear && (settlement.stays || database.version()? != read_at) && !is_alone(database)? {
         return Ok(Clearing::TooLong);
     }
-    let Some(version) = prove(database, runs, rows, read_at)? else { return Ok(Clearing::Unproven) };
-    let delete = |connection: &Connection| {
-        // Nobody has committed since the proof, and nobody can from here on.
-        if database.version()? != version {
-            return Ok(false);
-        }
-        let deleted = connection
-            .prepare_cached("DELETE FROM sync_pending_op")
-            .and_then(|mut statement| statement.execute([]))
-            .on(connection)?;
+    let Some(proof) = clear::prove(database, runs, read_at, settlement.stays)? else { return Ok(Clearing::Unproven) };
+    let work = |connection: &Connection| {
+        let cleared = clear::clear(database, connection, &proof, rows)?;
         halt::here(Place::SettleInside);
-        Ok(deleted == rows)
+        Ok(cleared)
     };
-    let is_proved = |proved: &bool| *proved;
-    let ((proved, held), alone) = match database.write_alone(delete, is_proved)? {
+    let is_cleared = |cleared: &bool| *cleared;
+    let ((cleared, held), alone) = match database.write_alone(work, is_cleared)? {
         Some(done) => (done, true),
-        None if pace.may_clear(rows, bytes) => (database.write_if(delete, is_proved)?, false),
+        None if may_clear => {
+            clear::warm(database)?;
+            (database.write_if(work, is_cleared)?, false)
+        }
         None => return Ok(Clearing::TooLong),
     };
-    database.learn(|pace| pace.note_clearing(rows, bytes, held));
-    Ok(if proved { Clearing::Done { alone } } else { Clearing::Unproven })
+    if cleared {
+        database.learn(|pace| pace.note_clearing(rows, bytes, held));
+    }
+    Ok(if cleared { Clearing::Done { alone } } else { Clearing::Unproven })
 }
 
 /// Whether nobody else has the file open at this moment.
 fn is_alone(database: &Database) -> Result<bool, StoreError> {
     database.write_alone(|_| Ok(()), |()| false).map(|found| found.is_some())
-}
-
-/// The version of the file in which the queue holds exactly the rows of `runs`; `None` where it does not. While the
-/// version is the one from before the first read, nobody else has written: what was read is what there is. Else every row
-/// is looked at again, without the lock.
-fn prove(database: &Database, runs: &[Run], rows: usize, read_at: i64) -> Result<Option<i64>, StoreError> {
-    if database.version()? == read_at {
-        return Ok(Some(read_at));
-    }
-    database.read(|connection| {
-        let count = super::census::total(connection)?;
-        if usize::try_from(count).ok() != Some(rows) {
-            return Ok(None);
-        }
-        for run in runs {
-            if !matches!(find(connection, run)?, Found::All(_)) {
-                return Ok(None);
-            }
-        }
-        database.version().map(Some)
-    })
 }
 
 /// What lies between the ends of a run.

@@ -26,6 +26,7 @@ use crate::drain::admission::Admit;
 use crate::drain::guard::{Owner, Sight};
 use crate::halt::{self, Place};
 use crate::op::OperationId;
+use crate::queue::Pace;
 use crate::queue::columns::{self, Columns};
 use crate::queue::database::{Database, Durability};
 use crate::queue::read::Sender;
@@ -68,6 +69,8 @@ pub struct Store {
     versions: Option<(i64, i64)>,
     /// What is open is not to be used for another pass.
     broken: bool,
+    /// What was learnt of the file that was open last.
+    pace: Pace,
 }
 
 /// What a pass began with.
@@ -104,6 +107,7 @@ impl Store {
             session: None,
             versions: None,
             broken: false,
+            pace: Pace::default(),
         }
     }
 
@@ -151,7 +155,7 @@ impl Files for Store {
         }
         self.session = None;
         self.versions = None;
-        self.data = None;
+        self.pace = self.data.take().map_or(self.pace, |data| data.pace());
         self.app = None;
         self.buffers.release();
         let after = self.signature();
@@ -269,7 +273,9 @@ impl Store {
             let path = self.profile.path.as_deref().ok_or_else(|| {
                 failed(format!("profile {}: its data_dir is no path within WaveFlow's directory", self.profile.id))
             })?;
-            self.data = Some(Database::open(path, Durability::Normal)?);
+            let data = Database::open(path, Durability::Normal)?;
+            data.learn(|pace| *pace = self.pace);
+            self.data = Some(data);
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::world::{RULES, Table, World, status};
-use crate::drain::Pass;
 use crate::drain::action::*;
 use crate::drain::memory::{Memory, Uplink};
+use crate::drain::{Pass, Rules};
 use crate::op::*;
 
 /// A pass over `table` up to the point where its first request is on the wire and nothing else is under way.
@@ -74,7 +74,7 @@ fn a_server_that_answers_faster_than_rows_are_read_does_not_put_off_settling() {
 }
 
 #[test]
-fn a_queue_in_which_a_row_stays_is_not_to_be_emptied_at_once() {
+fn a_queue_in_which_a_row_stays_is_not_emptied_without_a_look() {
     let poisoned: fn(&mut World) = |world: &mut World| world.server.poison.extend([world.uuid(33)]);
     let refused = |world: &mut World| world.server.refused.extend([world.uuid(33)]);
     let failing = |world: &mut World| {
@@ -92,7 +92,8 @@ fn a_queue_in_which_a_row_stays_is_not_to_be_emptied_at_once() {
         hinder(&mut world);
         for _ in 0..4 {
             let outcome = world.pass().unwrap();
-            let whole = |request: &Request| matches!(request, Request::Settle(Settlement { whole: true, .. }));
+            let whole =
+                |request: &Request| matches!(request, Request::Settle(Settlement { whole: true, stays: false, .. }));
             let tried = world.table.log.drain(..).any(|request| whole(&request));
             assert!(!tried || world.table.rows.is_empty(), "{at}: {outcome:?}");
         }
@@ -200,4 +201,33 @@ fn an_app_that_queues_all_the_time_does_not_make_a_search_endless() {
     };
     assert_eq!((outcome.next, outcome.quarantined), (Next::LocalBackOff, 0));
     assert!(requests.get() <= 15, "{}", requests.get());
+}
+
+#[test]
+fn an_agent_that_is_asked_to_end_does_not_settle_for_ever() {
+    let now = Duration::from_secs(5);
+    let mut table = Table::with(1_000);
+    let mut pass = Pass::new(Rules { batch_ops: 1_000, ..RULES }, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let (mut at, mut settled) = (now, 0);
+    let outcome = loop {
+        match pass.next(at) {
+            Some(Action::Store(request)) => {
+                settled += usize::from(matches!(request, Request::Settle(_)));
+                // Half of what is left, in a second.
+                at += Duration::from_secs(u64::from(matches!(request, Request::Settle(_))));
+                let result = table.perform(&request);
+                pass.on(Event::Stored(result), at);
+            }
+            Some(Action::Send(batch)) => {
+                pass.on(Event::Stop, at);
+                pass.on(accepted(&batch.ops), at);
+            }
+            Some(Action::Finish(outcome)) => break outcome,
+            Some(Action::SendEmpty) => panic!("nothing was refused"),
+            None => at = pass.deadline().unwrap(),
+        }
+    };
+    assert_eq!((outcome.sent, settled), (1_000, 2));
+    assert_eq!(outcome.remaining, 250, "they are absorbed when they are sent again");
+    assert_eq!(pass.into_memory().0.acked[0].rows, 250, "unless the same process goes on");
 }

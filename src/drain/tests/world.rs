@@ -188,7 +188,7 @@ impl Table {
 
     /// Half of it, to show that a short transaction need not hold all.
     fn settle(&mut self, settlement: &Settlement) -> Settled {
-        let mut settled = Settled { stays: settlement.whole, ..Settled::default() };
+        let mut settled = Settled { crowded: settlement.whole, ..Settled::default() };
         let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
         let mut room = rows.div_ceil(2);
         for run in &settlement.runs {

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::drain::action::{Settled, Settlement};
 use crate::drain::run::Run;
+use crate::queue::clear;
 use crate::queue::settle::{self, CLEAR_LEAST, Terms};
 
 impl Place {
@@ -23,12 +24,12 @@ impl Place {
     }
 
     fn settle(&self, runs: Vec<Run>) -> Settled {
-        settle::settle(&self.database, &Settlement { runs, whole: false }, Terms::default()).unwrap()
+        settle::settle(&self.database, &Settlement { runs, whole: false, stays: false }, Terms::default()).unwrap()
     }
 
     fn settle_whole(&self, runs: Vec<Run>, read_at: i64) -> Settled {
         let terms = Terms { version: Some(read_at), gone: None };
-        settle::settle(&self.database, &Settlement { runs, whole: true }, terms).unwrap()
+        settle::settle(&self.database, &Settlement { runs, whole: true, stays: false }, terms).unwrap()
     }
 
     fn left(&self) -> Vec<i64> {
@@ -75,7 +76,7 @@ fn a_run_goes_only_while_it_is_of_the_rows_it_was_made_of() {
 fn one_transaction_deletes_no_longer_than_its_budget_and_always_something() {
     let place = Place::with(Generation::One, 5);
     let (runs, more) = (place.runs(), Run::of([(77, &OperationId::new("x"))], 1));
-    let settlement = Settlement { runs: runs.into_iter().chain(more.clone()).collect(), whole: false };
+    let settlement = Settlement { runs: runs.into_iter().chain(more.clone()).collect(), whole: false, stays: false };
     let settled = settle::settle_within(&place.database, &settlement, Terms::default(), Duration::ZERO).unwrap();
     assert_eq!(place.left(), [2, 3, 4, 5]);
     assert_eq!((settled.left.len(), settled.left[0].rows, settled.left[1].clone()), (2, 4, more.unwrap()));
@@ -88,13 +89,40 @@ fn who_left_is_told_where_somebody_wants_to_know() {
     let place = Place::with(Generation::One, 3);
     let mut told = Vec::new();
     let mut gone = |operation_id: &OperationId| told.push(operation_id.clone());
-    let settlement = Settlement { runs: place.runs(), whole: false };
+    let settlement = Settlement { runs: place.runs(), whole: false, stays: false };
     settle::settle(&place.database, &settlement, Terms { version: None, gone: Some(&mut gone) }).unwrap();
     assert_eq!(told.len(), 3);
 }
 
+/// Whatever a row can hold: what the app will add one day, what is no text, and what is computed.
+const ODD: &str = "ALTER TABLE sync_pending_op ADD COLUMN \"later \"\" one\"; \
+    ALTER TABLE sync_pending_op ADD COLUMN twice AS (id * 2); \
+    INSERT INTO sync_pending_op (id, operation_id, lamport_ts, entity, entity_id, op, payload, created_at, last_attempt_at, \
+    attempt_count, last_error, \"later \"\" one\") VALUES (70, x'00ff', 999, 'Soirée', '1', 'set', '{\"a\":1}', 2.5, 7, 3, 'why', x'')";
+const NEWER: &str = "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, created_at) \
+    SELECT 'new' || value, 1000 + value, 'x', '1', 'set', 1 FROM generate";
+
+impl Place {
+    /// Every column of every row from `first` on.
+    fn dump(&self, first: i64) -> Vec<String> {
+        let mut statement = self.app.connection().prepare("SELECT * FROM sync_pending_op WHERE id >= ?1").unwrap();
+        let columns = statement.column_count();
+        let rows = statement.query_map([first], |row| {
+            Ok(format!("{:?}", (0..columns).map(|at| row.get_ref(at).unwrap()).collect::<Vec<_>>()))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    fn add(&self, rows: usize) {
+        let generate = format!(
+            "WITH RECURSIVE generate(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM generate LIMIT {rows})"
+        );
+        self.app.connection().execute_batch(&format!("{generate} {NEWER}")).unwrap();
+    }
+}
+
 #[test]
-fn the_whole_queue_goes_at_once_only_where_it_is_proved_to_hold_nothing_else() {
+fn accepted_rows_go_at_once_only_where_it_is_proved_that_they_are_the_same_rows() {
     let many = CLEAR_LEAST as u64 + 3;
     for (change, goes) in [
         // Nobody wrote.
@@ -103,38 +131,95 @@ fn the_whole_queue_goes_at_once_only_where_it_is_proved_to_hold_nothing_else() {
         ("UPDATE profile_setting SET updated_at = 7", true),
         ("UPDATE sync_pending_op SET last_error = 'x'", true),
         ("DELETE FROM sync_pending_op WHERE id = 2", false),
+        ("DELETE FROM sync_pending_op WHERE id = 11", false),
         ("UPDATE sync_pending_op SET operation_id = 'other' WHERE id = 2", false),
+        ("UPDATE sync_pending_op SET operation_id = 'other' WHERE id = 11", false),
         ("UPDATE sync_pending_op SET id = 600 WHERE id = 2", false),
-        (
-            "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, created_at) \
-          VALUES ('new', 999, 'x', '1', 'set', 1)",
-            false,
-        ),
+        // What the app queued meanwhile stays as it is.
+        (ODD, true),
     ] {
         let place = Place::with(Generation::Three, many);
-        let read_at = place.database.version().unwrap();
-        let runs = place.runs();
+        let (read_at, runs) = (place.database.version().unwrap(), place.runs());
         place.app.connection().execute_batch(change).unwrap();
-        let before = place.left();
+        let before = place.dump(12);
         let settled = place.settle_whole(runs, read_at);
-        assert_eq!(settled.stays, !goes, "{change}");
-        assert!(!settled.alone, "the app has it open");
-        if goes {
-            assert_eq!(place.left(), [0_i64; 0], "{change}");
-        } else {
-            // Row by row, then, and only as far as the run is of these rows.
-            assert!(settled.strange || place.left() == [i64::try_from(many).unwrap() + 1], "{change}: {before:?}");
-        }
+        assert_eq!((settled.crowded, settled.strange, settled.alone), (!goes, !goes, false), "{change}");
+        assert_eq!(
+            (place.left().len() - before.len(), place.dump(12)),
+            (
+                if goes {
+                    0
+                } else {
+                    11 - usize::from(change.starts_with("DEL")) - usize::from(change.contains("600"))
+                },
+                before
+            ),
+            "{change}"
+        );
         // Ids are never used again, although the table was empty.
-        place
-            .app
-            .connection()
-            .execute_batch(
-                "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, \
-            created_at) VALUES ('last', 9999, 'x', '1', 'set', 1)",
-            )
-            .unwrap();
-        assert!(place.left().last().is_some_and(|id| *id > i64::try_from(many).unwrap()));
+        place.add(1);
+        assert!(place.left().last().is_some_and(|id| *id > 11));
+    }
+}
+
+#[test]
+fn rows_that_stay_are_put_back_as_they_were_and_only_a_few() {
+    let held = |id, _: &OperationId, _| if id % 4 == 0 { Admission::Held } else { Admission::Waiting };
+    for (newer, goes) in [(0, true), (200, true), (300, false)] {
+        let place = Place::with(Generation::Three, 40);
+        place.app.connection().execute_batch(ODD).unwrap();
+        let rows = place.read_as(&Plan { until: 40, ..plan() }, &held);
+        assert!(rows.stays);
+        let (read_at, runs) = (place.database.version().unwrap(), Run::gather(&rows.batch.ops, &[true; 30]));
+        assert_eq!(runs.len(), 10);
+        place.add(newer);
+        let others: Vec<String> = place
+            .dump(0)
+            .into_iter()
+            .filter(|row| !rows.batch.ops.iter().any(|op| row.contains(&format!("[Integer({}),", op.id))))
+            .collect();
+        assert_eq!(others.len(), 11 + newer);
+        let settlement = Settlement { runs, whole: true, stays: true };
+        let terms = Terms { version: Some(read_at), gone: None };
+        let settled = settle::settle(&place.database, &settlement, terms).unwrap();
+        assert_eq!(settled, Settled { crowded: !goes, ..Settled::default() });
+        assert!(place.dump(0) == others, "{newer}");
+    }
+    let place = Place::with(Generation::Three, 20);
+    let (read_at, runs) = (place.database.version().unwrap(), place.runs());
+    place.add(1);
+    place
+        .app
+        .connection()
+        .execute_batch("UPDATE sync_pending_op SET entity = CAST(x'ff' AS TEXT) WHERE id = 21")
+        .unwrap();
+    let before = place.dump(21);
+    assert!(place.settle_whole(runs, read_at).crowded, "a text that is none cannot be put back");
+    assert_eq!((place.dump(0), place.left()), (before, vec![21]));
+}
+
+#[test]
+fn what_is_committed_behind_the_proof_is_kept_or_ends_it() {
+    for (change, clears) in [
+        ("SELECT 1", true),
+        (
+            "INSERT INTO sync_pending_op (operation_id, lamport_ts, entity, entity_id, op, created_at) VALUES ('n', 999, 'x', '1', 'set', 1)",
+            true,
+        ),
+        ("UPDATE profile_setting SET updated_at = 7", true),
+        ("DELETE FROM sync_pending_op WHERE id = 3", false),
+        // As a backup that is restored into the live file shows.
+        ("CREATE TABLE another (x)", false),
+    ] {
+        let place = Place::with(Generation::Three, 20);
+        let (read_at, runs) = (place.database.version().unwrap(), place.runs());
+        let proof = clear::prove(&place.database, &runs, read_at, false).unwrap().unwrap();
+        place.app.connection().execute_batch(change).unwrap();
+        let before = place.dump(0);
+        let work = |connection: &Connection| clear::clear(&place.database, connection, &proof, 20);
+        let (cleared, _) = place.database.write_if(work, |cleared| *cleared).unwrap();
+        assert_eq!(cleared, clears, "{change}");
+        assert_eq!(place.dump(0), if clears { before[20..].to_vec() } else { before }, "{change}");
     }
 }
 
@@ -146,7 +231,7 @@ fn a_count_that_does_not_fit_takes_everything_back() {
     // As if nobody had written since.
     let read_at = place.database.version().unwrap();
     let settled = place.settle_whole(runs, read_at);
-    assert_eq!((settled.stays, settled.strange, place.left().len()), (true, true, 19));
+    assert_eq!((settled.crowded, settled.strange, place.left().len()), (true, true, 19));
 }
 
 #[test]
@@ -159,9 +244,9 @@ fn every_row_is_looked_at_again_only_where_the_queue_may_go_at_once() {
         let read_at = place.database.version().unwrap();
         let mut runs = place.runs();
         runs.iter_mut().for_each(|run| run.bytes = bytes);
-        // Whoever looks sees that there is one more.
-        place.raw(&RawOp::new(&op(), 999));
-        assert_eq!(place.settle_whole(runs, read_at).stays, looks, "{bytes}");
+        // Whoever looks sees that one is missing.
+        place.delete("DELETE FROM sync_pending_op WHERE id = 3");
+        assert_eq!(place.settle_whole(runs, read_at).crowded, looks, "{bytes}");
     }
 }
 
@@ -204,7 +289,7 @@ fn it_is_known_whether_somebody_else_has_the_file_open() {
     assert!(write(&place));
 
     let settled = place.settle_whole(runs, place.database.version().unwrap());
-    assert!(settled.alone && !settled.stays);
+    assert!(settled.alone && !settled.crowded);
     assert_eq!(place.left(), [0_i64; 0]);
 }
 

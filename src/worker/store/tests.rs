@@ -134,7 +134,7 @@ fn a_held_op_that_was_let_go_is_forgotten_once_it_has_gone() {
     place.begin();
     assert_eq!(place.read(Pick::First).unwrap(), [1]);
     let runs = Run::of([(1, &operation_id)], 1).into_iter().collect();
-    place.store.perform(Request::Settle(Settlement { runs, whole: true })).unwrap();
+    place.store.perform(Request::Settle(Settlement { runs, whole: true, stays: false })).unwrap();
     assert_eq!(place.close(), (0, 0, 1));
     assert!(place.keeper.look(|record| record.released.is_empty()));
 }
@@ -186,7 +186,7 @@ fn another_file_in_the_profiles_place_is_noticed_before_anything_is_read_or_writ
     let before = place.begin();
     place.app.replace_by_empty().unwrap();
     let runs = Run::of([(1, &OperationId::new("x"))], 1).into_iter().collect();
-    for request in [Request::Settle(Settlement { runs, whole: false }), Request::Close] {
+    for request in [Request::Settle(Settlement { runs, whole: false, stays: false }), Request::Close] {
         assert_eq!(place.store.perform(request).unwrap_err().kind, StoreErrorKind::Gone);
     }
     assert_ne!(place.begin().file, before.file);

@@ -186,7 +186,7 @@ impl<'a> Comparison<'a> {
             3..=6 => Request::Read(plan(rng, id)),
             7 => {
                 let runs = runs(rng, &rows, any);
-                Request::Settle(Settlement { runs, whole: rng.bool() })
+                Request::Settle(Settlement { runs, whole: rng.bool(), stays: rng.bool() })
             }
             8 => Request::Mark { ids: vec![id, id + 1], words: words() },
             9 => {

@@ -27,14 +27,14 @@ impl MadeUpFiles {
         let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
         let released = self.session.as_ref().is_some_and(|session| !session.admit.released.is_empty());
         let may_clear = settlement.whole && rows >= CLEAR_LEAST && !released;
-        let is_all =
-            file.rows.len() == rows && settlement.runs.iter().all(|run| matches!(look(file, run), Some((true, _))));
-        let most = if may_clear && is_all { usize::MAX } else { most };
-        let mut settled =
-            Settled { stays: may_clear && !is_all, alone: alone && rows >= CLEAR_LEAST, ..Settled::default() };
+        let own = |run: &Run| matches!(look(file, run), Some((true, _)));
+        let is_proved = may_clear && settlement.runs.iter().all(own);
+        let most = if is_proved { usize::MAX } else { most };
+        let crowded = may_clear && !is_proved;
+        let mut settled = Settled { crowded, alone: alone && rows >= CLEAR_LEAST, ..Settled::default() };
         let mut gone = delete(file, &settlement.runs, most, &mut settled);
         touch(world, self.profile);
-        world.count(if may_clear && is_all { "files: emptied at once" } else { "files: settled row by row" });
+        world.count(if is_proved { "files: emptied at once" } else { "files: settled row by row" });
         if settled.strange {
             world.count("files: others in the place of accepted rows");
             world.oracle.look_again(self.profile);

@@ -1,0 +1,201 @@
+//! A queue is emptied at once, but for a few rows that are put back.
+//!
+//! `SQLite` drops the pages of a whole table without touching its indexes row by row. So the accepted rows go hundreds of
+//! times faster if all go, and the few that are no business of theirs (queued since, held, refused) are written again in
+//! the same transaction, as they were: nobody ever sees the queue without them.
+//!
+//! What must always hold: nothing is emptied without a [`Proof`] that every other row was accepted, and unless the number
+//! of rows that went is the number of those that were accepted and those that were put back, everything is taken back.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::Database;
+use super::census;
+use super::database::InDatabase;
+use super::read::stored_id;
+use crate::drain::action::StoreError;
+use crate::drain::run::{Digest, Run};
+
+/// So many rows are put back at the most: it takes a fraction of what is saved.
+const CARRIED_MAX: usize = 256;
+/// And so many bytes: they are in memory meanwhile.
+const CARRIED_BYTES_MAX: usize = 1 << 20;
+
+/// What the queue held at one moment: the rows of some runs, and few others.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// Of the file at that moment.
+    version: i64,
+    /// Of its schema: a backup that is restored into the file changes it.
+    schema: i64,
+    /// The last accepted row; there may be more behind it.
+    last: i64,
+    /// Rows up to it that are none of the runs'.
+    others: Vec<i64>,
+}
+
+/// Looks for a proof; `None` where there is none. While the version of the file is still `read_at`, the one from before the
+/// first row was read, nobody else has written: what was read is what there is, and where nothing of it stays there is no
+/// need to look. Else every row is looked at again, without the lock.
+pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool) -> Result<Option<Proof>, StoreError> {
+    let rows: usize = runs.iter().map(|run| run.rows).sum();
+    let Some(last) = runs.last().map(|run| run.last) else { return Ok(None) };
+    database.read(|connection| {
+        let (version, schema) = (database.version()?, schema(connection)?);
+        if version == read_at && !stays {
+            return Ok(Some(Proof { version, schema, last, others: Vec::new() }));
+        }
+        let total = usize::try_from(census::total(connection)?).unwrap_or(usize::MAX);
+        if total.checked_sub(rows).is_none_or(|others| others > CARRIED_MAX) {
+            return Ok(None);
+        }
+        Ok(others(connection, runs, last)?.map(|others| Proof { version, schema, last, others }))
+    })
+}
+
+/// Has the system fetch what emptying the queue will read, while nobody waits: the rows were read just now, their indexes
+/// perhaps not for days.
+pub(super) fn warm(database: &Database) -> Result<(), StoreError> {
+    database.read(|connection| {
+        for sql in
+            ["SELECT total(length(operation_id)) FROM sync_pending_op", "SELECT total(lamport_ts) FROM sync_pending_op"]
+        {
+            connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.query_row([], |_| Ok(())))
+                .on(connection)?;
+        }
+        Ok(())
+    })
+}
+
+fn schema(connection: &Connection) -> Result<i64, StoreError> {
+    connection
+        .prepare_cached("PRAGMA main.schema_version")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .on(connection)
+}
+
+/// The rows up to `last` that are in none of `runs`; `None` where a run is not of the rows it was made of.
+fn others(connection: &Connection, runs: &[Run], last: i64) -> Result<Option<Vec<i64>>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, operation_id FROM sync_pending_op WHERE id <= ?1 ORDER BY id")
+        .on(connection)?;
+    let mut rows = statement.query([last]).on(connection)?;
+    let mut others = Vec::new();
+    let mut left = runs.iter().peekable();
+    let mut digest = Digest::default();
+    while let Some(row) = rows.next().on(connection)? {
+        let id: i64 = row.get(0).on(connection)?;
+        while let Some(run) = left.next_if(|run| run.last < id) {
+            if !run.is_of(&std::mem::take(&mut digest)) {
+                return Ok(None);
+            }
+        }
+        match left.peek() {
+            Some(run) if run.first <= id => digest.add(id, &stored_id(row, 1)),
+            _ if others.len() >= CARRIED_MAX => return Ok(None),
+            _ => others.push(id),
+        }
+    }
+    // The last run's end is the last row that was looked at, if it is there at all.
+    let whole = left.next().is_some_and(|run| run.is_of(&digest)) && left.next().is_none();
+    Ok(whole.then_some(others))
+}
+
+/// Empties the queue but for what `proof` says is none of the `rows` accepted ones, within a write transaction. `false`: it
+/// is to be taken back.
+///
+/// Since the proof somebody may have committed. Ids are never used again within one file (contract, section 2), so that
+/// as many rows as were accepted are the rows that were accepted; a file that became another one shows in its schema.
+pub(super) fn clear(
+    database: &Database,
+    connection: &Connection,
+    proof: &Proof,
+    rows: usize,
+) -> Result<bool, StoreError> {
+    if database.version()? != proof.version && schema(connection)? != proof.schema {
+        return Ok(false);
+    }
+    let Some(carried) = Carried::load(connection, proof)? else { return Ok(false) };
+    let deleted = connection
+        .prepare_cached("DELETE FROM sync_pending_op")
+        .and_then(|mut statement| statement.execute([]))
+        .on(connection)?;
+    if deleted != rows + carried.rows.len() {
+        return Ok(false);
+    }
+    carried.put_back(connection)?;
+    Ok(true)
+}
+
+/// Rows as they were, column by column.
+struct Carried {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Carried {
+    /// `None` where they are too many, too long, or hold what cannot be put back.
+    fn load(connection: &Connection, proof: &Proof) -> Result<Option<Self>, StoreError> {
+        let newer =
+            rows_of(connection, "SELECT id FROM sync_pending_op WHERE id > ?1 ORDER BY id LIMIT 1024", proof.last)?;
+        if proof.others.len() + newer.len() > CARRIED_MAX {
+            return Ok(None);
+        }
+        let mut carried = Self { columns: Vec::new(), rows: Vec::new() };
+        let mut bytes = 0;
+        for id in proof.others.iter().chain(&newer) {
+            if carried.columns.is_empty() {
+                // Without those that are computed: they come back by themselves.
+                carried.columns = names(connection)?;
+            }
+            let sql = format!("SELECT {} FROM sync_pending_op WHERE id = ?1", carried.columns.join(", "));
+            let mut statement = connection.prepare_cached(&sql).on(connection)?;
+            let mut found = statement.query([id]).on(connection)?;
+            // One that is gone by now has nothing to be put back.
+            let Some(row) = found.next().on(connection)? else { continue };
+            let values: rusqlite::Result<Vec<Value>> = (0..carried.columns.len()).map(|at| row.get(at)).collect();
+            // A text that is none is not put back otherwise than it was.
+            let Ok(values) = values else { return Ok(None) };
+            bytes += values.iter().map(length).sum::<usize>();
+            if bytes > CARRIED_BYTES_MAX {
+                return Ok(None);
+            }
+            carried.rows.push(values);
+        }
+        Ok(Some(carried))
+    }
+
+    fn put_back(&self, connection: &Connection) -> Result<(), StoreError> {
+        let places = vec!["?"; self.columns.len()].join(", ");
+        let sql = format!("INSERT INTO sync_pending_op ({}) VALUES ({places})", self.columns.join(", "));
+        for row in &self.rows {
+            let mut statement = connection.prepare_cached(&sql).on(connection)?;
+            statement.execute(params_from_iter(row)).on(connection)?;
+        }
+        Ok(())
+    }
+}
+
+fn rows_of(connection: &Connection, sql: &str, after: i64) -> Result<Vec<i64>, StoreError> {
+    let mut statement = connection.prepare_cached(sql).on(connection)?;
+    statement.query_map([after], |row| row.get(0)).and_then(Iterator::collect).on(connection)
+}
+
+/// The columns' names, quoted.
+fn names(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT name FROM pragma_table_info('sync_pending_op') ORDER BY cid";
+    let mut statement = connection.prepare_cached(sql).on(connection)?;
+    let names: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).on(connection)?;
+    Ok(names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect())
+}
+
+fn length(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        Value::Null | Value::Integer(_) | Value::Real(_) => size_of::<Value>(),
+    }
+}
