@@ -99,7 +99,12 @@ impl Buffer {
 
     /// No bytes any more; the memory is used again.
     pub fn clear(&mut self) {
-        self.len = 0;
+        self.truncate(0);
+    }
+
+    /// No more than the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
     }
 
     /// What was written, shared without a copy.
@@ -143,7 +148,7 @@ impl io::Write for Buffer {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("bytes", &self.len).finish()
+        f.debug_struct("Buffer").field("bytes", &self.len).finish_non_exhaustive()
     }
 }
 

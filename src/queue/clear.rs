@@ -40,6 +40,10 @@ pub(super) struct Proof {
 /// need to look. Else every row is looked at again, without the lock.
 pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool) -> Result<Option<Proof>, StoreError> {
     let rows: usize = runs.iter().map(|run| run.rows).sum();
+    // One behind the other, so that no row counts twice.
+    if !runs.is_sorted_by(|one, next| one.last < next.first) {
+        return Ok(None);
+    }
     let Some(last) = runs.last().map(|run| run.last) else { return Ok(None) };
     database.read(|connection| {
         let (version, schema) = (database.version()?, schema(connection)?);

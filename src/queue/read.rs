@@ -119,10 +119,9 @@ impl<'a> Reading<'a> {
             self.leave(id);
             return Flow::Continue(());
         }
-        let text = operation_id.to_string();
         let fields = created_at.map_err(|_| "created_at").and_then(|_: i64| Fields::of(row));
         let wire = match fields {
-            Ok(fields) => fields.wire(&text),
+            Ok(fields) => fields.wire(),
             Err(column) => {
                 return self.sick(
                     id,
@@ -169,12 +168,10 @@ impl<'a> Reading<'a> {
             }
         }
         let alone = doomed || self.plan.alone.contains(&id);
-        let full = alone || self.envelope.bytes_with(wire) > self.plan.max_bytes;
-        if full && !self.ops.is_empty() {
+        let before = self.envelope.len();
+        if (alone && !self.ops.is_empty()) || !self.envelope.push_within(wire, self.plan.max_bytes) {
             return Flow::Break(());
         }
-        let before = self.envelope.len();
-        self.envelope.push(wire);
         let bytes = self.envelope.len() - before;
         let follows = !std::mem::take(&mut self.gap) && !self.ops.is_empty();
         self.ops.push(Op { id, operation_id, stamp: wire.lamport_ts, pair: wire.pair, doomed, follows, bytes });
@@ -185,6 +182,7 @@ impl<'a> Reading<'a> {
 
 /// The columns of a row that travel.
 struct Fields<'r> {
+    operation_id: &'r str,
     lamport_ts: i64,
     entity: &'r str,
     entity_id: &'r str,
@@ -200,9 +198,9 @@ impl<'r> Fields<'r> {
     fn of(row: &'r rusqlite::Row<'_>) -> Result<Self, &'static str> {
         let wall = integer(row, 10, "hlc_wall")?;
         let logical = integer(row, 11, "hlc_logical")?;
-        // What is no text has a stand-in (see [`stored_id`]), which must not travel in its place.
-        text(row, 1, "operation_id")?.ok_or("operation_id")?;
         Ok(Self {
+            // As it stands there: what is no text has a stand-in (see [`stored_id`]), which must not travel in its place.
+            operation_id: text(row, 1, "operation_id")?.ok_or("operation_id")?,
             lamport_ts: integer(row, 3, "lamport_ts")?,
             entity: text(row, 4, "entity")?.ok_or("entity")?,
             entity_id: text(row, 5, "entity_id")?.ok_or("entity_id")?,
@@ -213,12 +211,9 @@ impl<'r> Fields<'r> {
         })
     }
 
-    fn wire<'a>(&self, operation_id: &'a str) -> Row<'a>
-    where
-        'r: 'a,
-    {
+    fn wire(&self) -> Row<'r> {
         Row {
-            operation_id,
+            operation_id: self.operation_id,
             lamport_ts: self.lamport_ts,
             entity: self.entity,
             entity_id: self.entity_id,

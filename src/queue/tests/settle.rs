@@ -199,6 +199,18 @@ fn rows_that_stay_are_put_back_as_they_were_and_only_a_few() {
 }
 
 #[test]
+fn a_row_that_was_accepted_twice_does_not_stand_for_another_one() {
+    let place = Place::with(Generation::Three, 20);
+    let read_at = place.database.version().unwrap();
+    let ops = place.read(&plan()).batch.ops;
+    let (half, other) = ops.split_at(10);
+    for runs in [[half, half], [other, half]] {
+        let runs: Vec<Run> = runs.iter().flat_map(|ops| Run::gather(ops, &[true; 10])).collect();
+        assert_eq!(clear::prove(&place.database, &runs, read_at, false).unwrap(), None);
+    }
+}
+
+#[test]
 fn what_is_committed_behind_the_proof_is_kept_or_ends_it() {
     for (change, clears) in [
         ("SELECT 1", true),

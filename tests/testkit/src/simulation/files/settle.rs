@@ -28,7 +28,8 @@ impl MadeUpFiles {
         let released = self.session.as_ref().is_some_and(|session| !session.admit.released.is_empty());
         let may_clear = settlement.whole && rows >= CLEAR_LEAST && !released;
         let own = |run: &Run| matches!(look(file, run), Some((true, _)));
-        let is_proved = may_clear && settlement.runs.iter().all(own);
+        let sorted = settlement.runs.is_sorted_by(|one, next| one.last < next.first);
+        let is_proved = may_clear && sorted && settlement.runs.iter().all(own);
         let most = if is_proved { usize::MAX } else { most };
         let crowded = may_clear && !is_proved;
         let mut settled = Settled { crowded, alone: alone && rows >= CLEAR_LEAST, ..Settled::default() };
