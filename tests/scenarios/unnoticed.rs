@@ -234,6 +234,33 @@ fn no_write_lock_is_held_for_long_while_twenty_thousand_rows_are_stamped_anew_an
 }
 
 #[test]
+fn twenty_thousand_accepted_rows_leave_no_more_behind_in_the_log_than_a_few() {
+    for newer in [0, 100] {
+        let server = Server::start(Version::Later).unwrap();
+        let stage = Stage::with(Generation::Three, &server);
+        let profile = stage.profile("Zoë", "alice");
+        let ops = NewOp::renames(ROWS);
+        profile.enqueue(&ops).unwrap();
+        // The app has it open, so that the log stays, and writes while the first batch is on its way.
+        let mut app = profile.open().unwrap();
+        let emptied =
+            app.connection().query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        assert_eq!(emptied.unwrap(), 0);
+        server.hold_after_store();
+        let agent = stage.start(&["--json", "once", "--wait", "60s"]);
+        assert!(server.wait_until_held(Duration::from_secs(60)));
+        app.enqueue(&(1..=newer).map(|n| NewOp::rename(ROWS + n)).collect::<Vec<_>>()).unwrap();
+        server.release();
+        agent.finish().ended_with(0);
+        assert_eq!(server.stored().len() as u64, ROWS + newer);
+        assert_eq!(profile.pending_count().unwrap(), 0);
+        // One by one they touch a page each, and the log has hundreds of times as much.
+        let log = fs::metadata(profile.path.join("data.db-wal")).unwrap().len();
+        assert!(log < 2_000_000, "{newer} queued meanwhile: {log} bytes");
+    }
+}
+
+#[test]
 fn an_app_that_goes_on_working_fails_no_more_often_than_there_are_writes() {
     let server = Server::start(Version::Later).unwrap();
     let stage = Stage::with(Generation::Three, &server);
