@@ -8,7 +8,7 @@
 //! of rows that went is the number of those that were accepted and those that were put back, everything is taken back.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::Database;
 use super::census;
@@ -21,6 +21,8 @@ use crate::drain::run::{Digest, Run};
 const CARRIED_MAX: usize = 256;
 /// And so many bytes: they are in memory meanwhile.
 const CARRIED_BYTES_MAX: usize = 1 << 20;
+/// What a number counts as, in bytes.
+const NUMBER: usize = size_of::<Value>();
 
 /// What the queue held at one moment: the rows of some runs, and few others.
 #[derive(Debug, PartialEq, Eq)]
@@ -148,13 +150,21 @@ impl Carried {
         if proof.others.len() + newer.len() > CARRIED_MAX {
             return Ok(None);
         }
-        let mut carried = Self { columns: Vec::new(), rows: Vec::new() };
+        let ids: Vec<i64> = proof.others.iter().chain(&newer).copied().collect();
+        if ids.is_empty() {
+            return Ok(Some(Self { columns: Vec::new(), rows: Vec::new() }));
+        }
+        // Without those that are computed: they come back by themselves.
+        let mut carried = Self { columns: names(connection)?, rows: Vec::new() };
+        // Asked before any is loaded: nothing bounds a row's length, and somebody may wait for the lock.
         let mut bytes = 0;
-        for id in proof.others.iter().chain(&newer) {
-            if carried.columns.is_empty() {
-                // Without those that are computed: they come back by themselves.
-                carried.columns = names(connection)?;
+        for id in &ids {
+            bytes += carried.length(connection, *id)?;
+            if bytes > CARRIED_BYTES_MAX {
+                return Ok(None);
             }
+        }
+        for id in ids {
             let sql = format!("SELECT {} FROM sync_pending_op WHERE id = ?1", carried.columns.join(", "));
             let mut statement = connection.prepare_cached(&sql).on(connection)?;
             let mut found = statement.query([id]).on(connection)?;
@@ -163,13 +173,24 @@ impl Carried {
             let values: rusqlite::Result<Vec<Value>> = (0..carried.columns.len()).map(|at| row.get(at)).collect();
             // A text that is none is not put back otherwise than it was.
             let Ok(values) = values else { return Ok(None) };
-            bytes += values.iter().map(length).sum::<usize>();
-            if bytes > CARRIED_BYTES_MAX {
-                return Ok(None);
-            }
             carried.rows.push(values);
         }
         Ok(Some(carried))
+    }
+
+    /// About how many bytes a row has; none where it is gone. The types and lengths stand at its beginning, so that nothing
+    /// of what is long is read.
+    fn length(&self, connection: &Connection, id: i64) -> Result<usize, StoreError> {
+        let of = |name: &String| {
+            format!("CASE WHEN typeof({name}) IN ('text', 'blob') THEN octet_length({name}) ELSE {NUMBER} END")
+        };
+        let lengths: Vec<String> = self.columns.iter().map(of).collect();
+        let sql = format!("SELECT {} FROM sync_pending_op WHERE id = ?1", lengths.join(" + "));
+        connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([id], |row| row.get::<_, i64>(0)).optional())
+            .map(|bytes| usize::try_from(bytes.unwrap_or(0)).unwrap_or(CARRIED_BYTES_MAX))
+            .on(connection)
     }
 
     fn put_back(&self, connection: &Connection) -> Result<(), StoreError> {
@@ -194,12 +215,4 @@ fn names(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached(sql).on(connection)?;
     let names: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).on(connection)?;
     Ok(names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect())
-}
-
-fn length(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
-        Value::Null | Value::Integer(_) | Value::Real(_) => size_of::<Value>(),
-    }
 }

@@ -199,6 +199,29 @@ fn rows_that_stay_are_put_back_as_they_were_and_only_a_few() {
 }
 
 #[test]
+fn a_long_row_that_stays_is_not_even_loaded() {
+    let held = |id, _: &OperationId, _| if id == 4 { Admission::Held } else { Admission::Waiting };
+    for (bytes, goes) in [(1 << 19, true), ((1 << 20) + 1, false), (3 << 20, false)] {
+        let place = Place::with(Generation::Three, 20);
+        let sql = "UPDATE sync_pending_op SET payload = printf('%.*c', ?1, 'x') WHERE id = 4";
+        place.app.connection().execute(sql, [bytes]).unwrap();
+        let rows = place.read_as(&plan(), &held);
+        let (read_at, runs) = (place.database.version().unwrap(), Run::gather(&rows.batch.ops, &[true; 19]));
+        let before = place.dump(4).swap_remove(0);
+        let limit = |connection: &Connection| {
+            connection.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 2 << 20).unwrap();
+            Ok(())
+        };
+        place.database.read(limit).unwrap();
+        let settlement = Settlement { runs, whole: true, stays: true };
+        let terms = Terms { version: Some(read_at), gone: None };
+        let settled = settle::settle(&place.database, &settlement, terms).unwrap();
+        assert_eq!((settled.crowded, place.left()), (!goes, vec![4]), "{bytes}");
+        assert!(place.dump(0) == [before], "{bytes}");
+    }
+}
+
+#[test]
 fn a_row_that_was_accepted_twice_does_not_stand_for_another_one() {
     let place = Place::with(Generation::Three, 20);
     let read_at = place.database.version().unwrap();
