@@ -8,7 +8,7 @@
 //! of rows that went is the number of those that were accepted and those that were put back, everything is taken back.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
 
 use super::Database;
 use super::census;
@@ -23,6 +23,13 @@ const CARRIED_MAX: usize = 256;
 const CARRIED_BYTES_MAX: usize = 1 << 20;
 /// What a number counts as, in bytes.
 const NUMBER: usize = size_of::<Value>();
+
+/// Each walks one index from end to end.
+pub(super) const INDEXES: [&str; 3] = [
+    "SELECT total(length(operation_id)) FROM sync_pending_op",
+    "SELECT total(lamport_ts) FROM sync_pending_op",
+    "SELECT total(created_at) FROM sync_pending_op",
+];
 
 /// What the queue held at one moment: the rows of some runs, and few others.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +55,9 @@ pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool
     }
     let Some(last) = runs.last().map(|run| run.last) else { return Ok(None) };
     database.read(|connection| {
+        if is_followed(connection)? {
+            return Ok(None);
+        }
         let (version, schema) = (database.version()?, schema(connection)?);
         if version == read_at && !stays {
             return Ok(Some(Proof { version, schema, last, others: Vec::new() }));
@@ -64,9 +74,7 @@ pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool
 /// perhaps not for days.
 pub(super) fn warm(database: &Database) -> Result<(), StoreError> {
     database.read(|connection| {
-        for sql in
-            ["SELECT total(length(operation_id)) FROM sync_pending_op", "SELECT total(lamport_ts) FROM sync_pending_op"]
-        {
+        for sql in INDEXES {
             connection
                 .prepare_cached(sql)
                 .and_then(|mut statement| statement.query_row([], |_| Ok(())))
@@ -74,6 +82,19 @@ pub(super) fn warm(database: &Database) -> Result<(), StoreError> {
         }
         Ok(())
     })
+}
+
+/// Whether something happens where a row goes: a trigger, or rows of another table that go with it, or keep it there. It
+/// would happen to the rows that are put back as well. Looked at in the moment of the proof: a migration may have come
+/// since the pass began.
+fn is_followed(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE) \
+               OR EXISTS (SELECT 1 FROM sqlite_schema AS other, pragma_foreign_key_list(other.name) AS parent \
+               WHERE other.type = 'table' AND parent.\"table\" = ?1 COLLATE NOCASE)";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(["sync_pending_op"], |row| row.get(0)))
+        .on(connection)
 }
 
 fn schema(connection: &Connection) -> Result<i64, StoreError> {
@@ -132,8 +153,7 @@ pub(super) fn clear(
     if deleted != rows + carried.rows.len() {
         return Ok(false);
     }
-    carried.put_back(connection)?;
-    Ok(true)
+    carried.put_back(connection)
 }
 
 /// Rows as they were, column by column.
@@ -193,14 +213,18 @@ impl Carried {
             .on(connection)
     }
 
-    fn put_back(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// `false` where a rule that is younger than a row lets it stay, and does not let it in.
+    fn put_back(&self, connection: &Connection) -> Result<bool, StoreError> {
         let places = vec!["?"; self.columns.len()].join(", ");
         let sql = format!("INSERT INTO sync_pending_op ({}) VALUES ({places})", self.columns.join(", "));
         for row in &self.rows {
             let mut statement = connection.prepare_cached(&sql).on(connection)?;
-            statement.execute(params_from_iter(row)).on(connection)?;
+            match statement.execute(params_from_iter(row)) {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(false),
+                done => done.on(connection)?,
+            };
         }
-        Ok(())
+        Ok(true)
     }
 }
 
