@@ -243,6 +243,10 @@ fn an_agent_that_is_asked_to_end_does_not_settle_for_ever() {
                 settled += usize::from(matches!(request, Request::Settle(_)));
                 // Half of what is left, in a second.
                 at += Duration::from_secs(u64::from(matches!(request, Request::Settle(_))));
+                if settled > 0 {
+                    // Whoever asks again does not give it more time.
+                    pass.on(Event::Stop, at);
+                }
                 let result = table.perform(&request);
                 pass.on(Event::Stored(result), at);
             }
