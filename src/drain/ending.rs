@@ -76,8 +76,9 @@ impl Pass {
 
     /// Ends the pass as soon as both lanes are idle. The first reason is the one that is told.
     pub(super) fn end(&mut self, failure: Option<Failure>, next: Next) {
-        // What was read and is not sent, or was sent and not accepted.
-        self.stays |= self.ahead.take().is_some() || failure.is_some();
+        self.ahead = None;
+        // What was read and is not sent, or was sent and not accepted, or may not be: an answer that is still on its way.
+        self.stays = true;
         if self.ending.as_ref().is_none_or(|ending| ending.failure.is_none() && failure.is_some()) {
             self.ending = Some(Ending { failure, next });
         }

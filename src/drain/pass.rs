@@ -114,7 +114,7 @@ pub struct Pass {
     pub(super) rest_until: Option<Duration>,
     /// Rows stay behind that were not sent.
     pub(super) stays: bool,
-    /// When it was asked to end.
+    /// When it was first asked to end.
     pub(super) stopped_at: Option<Duration>,
     /// They are too many for the rest to go at once.
     pub(super) crowded: bool,
@@ -232,7 +232,7 @@ impl Pass {
                 self.not_yet = true;
             }
             Event::Stop => {
-                self.stopped_at = Some(now);
+                self.stopped_at.get_or_insert(now);
                 self.end(None, Next::WhenWoken);
             }
         }

@@ -8,7 +8,7 @@
 //! of rows that went is the number of those that were accepted and those that were put back, everything is taken back.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params_from_iter};
 
 use super::Database;
 use super::census;
@@ -21,6 +21,15 @@ use crate::drain::run::{Digest, Run};
 const CARRIED_MAX: usize = 256;
 /// And so many bytes: they are in memory meanwhile.
 const CARRIED_BYTES_MAX: usize = 1 << 20;
+/// What a number counts as, in bytes.
+const NUMBER: usize = size_of::<Value>();
+
+/// Each walks one index from end to end.
+pub(super) const INDEXES: [&str; 3] = [
+    "SELECT total(length(operation_id)) FROM sync_pending_op",
+    "SELECT total(lamport_ts) FROM sync_pending_op",
+    "SELECT total(created_at) FROM sync_pending_op",
+];
 
 /// What the queue held at one moment: the rows of some runs, and few others.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +55,9 @@ pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool
     }
     let Some(last) = runs.last().map(|run| run.last) else { return Ok(None) };
     database.read(|connection| {
+        if is_followed(connection)? {
+            return Ok(None);
+        }
         let (version, schema) = (database.version()?, schema(connection)?);
         if version == read_at && !stays {
             return Ok(Some(Proof { version, schema, last, others: Vec::new() }));
@@ -62,9 +74,7 @@ pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool
 /// perhaps not for days.
 pub(super) fn warm(database: &Database) -> Result<(), StoreError> {
     database.read(|connection| {
-        for sql in
-            ["SELECT total(length(operation_id)) FROM sync_pending_op", "SELECT total(lamport_ts) FROM sync_pending_op"]
-        {
+        for sql in INDEXES {
             connection
                 .prepare_cached(sql)
                 .and_then(|mut statement| statement.query_row([], |_| Ok(())))
@@ -72,6 +82,19 @@ pub(super) fn warm(database: &Database) -> Result<(), StoreError> {
         }
         Ok(())
     })
+}
+
+/// Whether something happens where a row goes: a trigger, or rows of another table that go with it, or keep it there. It
+/// would happen to the rows that are put back as well. Looked at in the moment of the proof: a migration may have come
+/// since the pass began.
+fn is_followed(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE) \
+               OR EXISTS (SELECT 1 FROM sqlite_schema AS other, pragma_foreign_key_list(other.name) AS parent \
+               WHERE other.type = 'table' AND parent.\"table\" = ?1 COLLATE NOCASE)";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(["sync_pending_op"], |row| row.get(0)))
+        .on(connection)
 }
 
 fn schema(connection: &Connection) -> Result<i64, StoreError> {
@@ -130,8 +153,7 @@ pub(super) fn clear(
     if deleted != rows + carried.rows.len() {
         return Ok(false);
     }
-    carried.put_back(connection)?;
-    Ok(true)
+    carried.put_back(connection)
 }
 
 /// Rows as they were, column by column.
@@ -148,13 +170,21 @@ impl Carried {
         if proof.others.len() + newer.len() > CARRIED_MAX {
             return Ok(None);
         }
-        let mut carried = Self { columns: Vec::new(), rows: Vec::new() };
+        let ids: Vec<i64> = proof.others.iter().chain(&newer).copied().collect();
+        if ids.is_empty() {
+            return Ok(Some(Self { columns: Vec::new(), rows: Vec::new() }));
+        }
+        // Without those that are computed: they come back by themselves.
+        let mut carried = Self { columns: names(connection)?, rows: Vec::new() };
+        // Asked before any is loaded: nothing bounds a row's length, and somebody may wait for the lock.
         let mut bytes = 0;
-        for id in proof.others.iter().chain(&newer) {
-            if carried.columns.is_empty() {
-                // Without those that are computed: they come back by themselves.
-                carried.columns = names(connection)?;
+        for id in &ids {
+            bytes += carried.length(connection, *id)?;
+            if bytes > CARRIED_BYTES_MAX {
+                return Ok(None);
             }
+        }
+        for id in ids {
             let sql = format!("SELECT {} FROM sync_pending_op WHERE id = ?1", carried.columns.join(", "));
             let mut statement = connection.prepare_cached(&sql).on(connection)?;
             let mut found = statement.query([id]).on(connection)?;
@@ -163,23 +193,38 @@ impl Carried {
             let values: rusqlite::Result<Vec<Value>> = (0..carried.columns.len()).map(|at| row.get(at)).collect();
             // A text that is none is not put back otherwise than it was.
             let Ok(values) = values else { return Ok(None) };
-            bytes += values.iter().map(length).sum::<usize>();
-            if bytes > CARRIED_BYTES_MAX {
-                return Ok(None);
-            }
             carried.rows.push(values);
         }
         Ok(Some(carried))
     }
 
-    fn put_back(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// About how many bytes a row has; none where it is gone. The types and lengths stand at its beginning, so that nothing
+    /// of what is long is read.
+    fn length(&self, connection: &Connection, id: i64) -> Result<usize, StoreError> {
+        let of = |name: &String| {
+            format!("CASE WHEN typeof({name}) IN ('text', 'blob') THEN octet_length({name}) ELSE {NUMBER} END")
+        };
+        let lengths: Vec<String> = self.columns.iter().map(of).collect();
+        let sql = format!("SELECT {} FROM sync_pending_op WHERE id = ?1", lengths.join(" + "));
+        connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([id], |row| row.get::<_, i64>(0)).optional())
+            .map(|bytes| usize::try_from(bytes.unwrap_or(0)).unwrap_or(CARRIED_BYTES_MAX))
+            .on(connection)
+    }
+
+    /// `false` where a rule that is younger than a row lets it stay, and does not let it in.
+    fn put_back(&self, connection: &Connection) -> Result<bool, StoreError> {
         let places = vec!["?"; self.columns.len()].join(", ");
         let sql = format!("INSERT INTO sync_pending_op ({}) VALUES ({places})", self.columns.join(", "));
         for row in &self.rows {
             let mut statement = connection.prepare_cached(&sql).on(connection)?;
-            statement.execute(params_from_iter(row)).on(connection)?;
+            match statement.execute(params_from_iter(row)) {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => return Ok(false),
+                done => done.on(connection)?,
+            };
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -194,12 +239,4 @@ fn names(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached(sql).on(connection)?;
     let names: Vec<String> = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).on(connection)?;
     Ok(names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect())
-}
-
-fn length(value: &Value) -> usize {
-    match value {
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
-        Value::Null | Value::Integer(_) | Value::Real(_) => size_of::<Value>(),
-    }
 }

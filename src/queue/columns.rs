@@ -50,7 +50,9 @@ pub fn look(connection: &Connection) -> Result<Option<Columns>, StoreError> {
         return Err(StoreError { kind: StoreErrorKind::Failed, message });
     }
     let triggers = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1)")
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE)",
+        )
         .and_then(|mut statement| statement.query_row(["sync_pending_op"], |row| row.get(0)))
         .on(connection)?;
     Ok(Some(Columns { pairs: has("hlc_wall") && has("hlc_logical"), triggers }))

@@ -65,12 +65,12 @@ impl Pace {
         self.clearing(rows, bytes) <= CLEAR_HELD
     }
 
-    /// It took `held`.
+    /// It took `held`. What takes too little to tell much tells at least that it was no slower: else a file that was slow
+    /// once would never again get a chance to show that it is not.
     pub fn note_clearing(&mut self, rows: usize, bytes: usize, held: Duration) {
-        if held >= TELLING {
-            let guess = self.clearing(rows, bytes).as_secs_f64() / self.slowness;
-            self.slowness = (held.as_secs_f64() / guess).clamp(0.5, 50.0);
-        }
+        let guess = self.clearing(rows, bytes).as_secs_f64() / self.slowness;
+        let slowness = (held.max(TELLING).as_secs_f64() / guess).clamp(0.5, 50.0);
+        self.slowness = if held >= TELLING { slowness } else { slowness.min(self.slowness) };
     }
 }
 
@@ -117,6 +117,12 @@ mod tests {
         assert!(!pace.may_clear(100_000, 43_000_000), "it was slower than that");
         pace.note_clearing(10_000, 4_300_000, ms(2));
         assert!(pace.clearing(10_000, 4_300_000) > ms(1) && pace.clearing(10_000, 4_300_000) < ms(3));
+        pace.note_clearing(10_000, 4_300_000, ms(500));
+        assert!(!pace.may_clear(10_000, 4_300_000), "something held it up");
+        pace.note_clearing(8, 4_000, Duration::ZERO);
+        assert!(!pace.may_clear(10_000, 4_300_000), "so few rows tell nothing of many");
+        pace.note_clearing(5_000, 2_150_000, ms(1));
+        assert!(pace.may_clear(10_000, 4_300_000), "it does so no more");
         pace.note_clearing(0, 0, ms(5));
         assert!(!pace.may_clear(usize::MAX, usize::MAX));
     }

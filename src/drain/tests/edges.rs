@@ -101,6 +101,34 @@ fn a_queue_in_which_a_row_stays_is_not_emptied_without_a_look() {
 }
 
 #[test]
+fn nor_one_whose_last_answer_leaves_a_row_out_while_the_agent_ends() {
+    let mut now = Duration::from_secs(5);
+    let mut table = Table::with(20);
+    let mut pass = Pass::new(Rules { batch_ops: 30, ..RULES }, Memory::default(), Uplink::new(RULES.batch_bytes));
+    let mut settlements = Vec::new();
+    loop {
+        match pass.next(now) {
+            Some(Action::Store(request)) => {
+                if let Request::Settle(settlement) = &request {
+                    settlements.push((settlement.whole, settlement.stays));
+                }
+                let result = table.perform(&request);
+                pass.on(Event::Stored(result), now);
+            }
+            Some(Action::Send(batch)) => {
+                pass.on(Event::Stop, now);
+                let named: Vec<Op> = batch.ops.iter().filter(|op| op.id != 7).cloned().collect();
+                pass.on(accepted(&named), now);
+            }
+            Some(Action::Finish(outcome)) => break assert_eq!(outcome.sent, 19),
+            Some(Action::SendEmpty) => panic!("nothing was refused"),
+            None => now = pass.deadline().unwrap(),
+        }
+    }
+    assert_eq!(settlements.first(), Some(&(true, true)));
+}
+
+#[test]
 fn rows_that_left_the_queue_count_when_falling_stamps_are_mended() {
     let mut world = World::new(Table::with(0));
     for id in 1..=10 {
@@ -215,6 +243,10 @@ fn an_agent_that_is_asked_to_end_does_not_settle_for_ever() {
                 settled += usize::from(matches!(request, Request::Settle(_)));
                 // Half of what is left, in a second.
                 at += Duration::from_secs(u64::from(matches!(request, Request::Settle(_))));
+                if settled > 0 {
+                    // Whoever asks again does not give it more time.
+                    pass.on(Event::Stop, at);
+                }
                 let result = table.perform(&request);
                 pass.on(Event::Stored(result), at);
             }

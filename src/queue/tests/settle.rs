@@ -199,6 +199,97 @@ fn rows_that_stay_are_put_back_as_they_were_and_only_a_few() {
 }
 
 #[test]
+fn a_long_row_that_stays_is_not_even_loaded() {
+    let held = |id, _: &OperationId, _| if id == 4 { Admission::Held } else { Admission::Waiting };
+    for (bytes, goes) in [(1 << 19, true), ((1 << 20) + 1, false), (3 << 20, false)] {
+        let place = Place::with(Generation::Three, 20);
+        let sql = "UPDATE sync_pending_op SET payload = printf('%.*c', ?1, 'x') WHERE id = 4";
+        place.app.connection().execute(sql, [bytes]).unwrap();
+        let rows = place.read_as(&plan(), &held);
+        let (read_at, runs) = (place.database.version().unwrap(), Run::gather(&rows.batch.ops, &[true; 19]));
+        let before = place.dump(4).swap_remove(0);
+        let limit = |connection: &Connection| {
+            connection.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 2 << 20).unwrap();
+            Ok(())
+        };
+        place.database.read(limit).unwrap();
+        let settlement = Settlement { runs, whole: true, stays: true };
+        let terms = Terms { version: Some(read_at), gone: None };
+        let settled = settle::settle(&place.database, &settlement, terms).unwrap();
+        assert_eq!((settled.crowded, place.left()), (!goes, vec![4]), "{bytes}");
+        assert!(place.dump(0) == [before], "{bytes}");
+    }
+}
+
+#[test]
+fn where_something_follows_a_row_that_goes_each_one_goes_by_itself() {
+    let held = |id, _: &OperationId, _| if id == 4 { Admission::Held } else { Admission::Waiting };
+    for (change, followers) in [
+        (
+            "CREATE TABLE follower (op REFERENCES Sync_Pending_Op ON DELETE CASCADE); INSERT INTO follower VALUES (4), (5)",
+            1,
+        ),
+        (
+            "CREATE TABLE follower (op REFERENCES sync_pending_op (operation_id)); \
+            INSERT INTO follower SELECT operation_id FROM sync_pending_op WHERE id = 4",
+            1,
+        ),
+        (
+            "CREATE TABLE follower (op); \
+            CREATE TRIGGER gone AFTER DELETE ON Sync_Pending_Op BEGIN INSERT INTO follower VALUES (old.id); END",
+            19,
+        ),
+        (
+            "CREATE TABLE follower (op REFERENCES profile_setting); \
+            CREATE TRIGGER other AFTER DELETE ON profile_setting BEGIN INSERT INTO follower VALUES (1); END",
+            0,
+        ),
+    ] {
+        let place = Place::with(Generation::Three, 20);
+        let rows = place.read_as(&plan(), &held);
+        // After the pass began.
+        let (read_at, runs) = (place.database.version().unwrap(), Run::gather(&rows.batch.ops, &[true; 19]));
+        place.app.connection().execute_batch(change).unwrap();
+        let settlement = Settlement { runs, whole: true, stays: true };
+        let terms = Terms { version: Some(read_at), gone: None };
+        let settled = settle::settle(&place.database, &settlement, terms).unwrap();
+        assert_eq!((settled.crowded, place.left()), (followers > 0, vec![4]), "{change}");
+        let sql = "SELECT count(*) FROM follower";
+        let found: i64 = place.app.connection().query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, followers, "{change}");
+    }
+}
+
+#[test]
+fn a_row_that_could_not_be_put_back_takes_everything_back() {
+    let place = Place::with(Generation::Three, 20);
+    let (read_at, runs) = (place.database.version().unwrap(), place.runs());
+    place.add(1);
+    // As a rule that came after the row.
+    let sql = "PRAGMA ignore_check_constraints = 1; UPDATE sync_pending_op SET op = 'odd' WHERE id = 21";
+    place.app.connection().execute_batch(sql).unwrap();
+    let before = place.dump(21);
+    assert!(place.settle_whole(runs, read_at).crowded);
+    assert_eq!((place.dump(0), place.left()), (before, vec![21]));
+}
+
+#[test]
+fn every_index_is_fetched_before_the_queue_is_emptied() {
+    for generation in [Generation::One, Generation::Three] {
+        let place = Place::with(generation, 20);
+        let walked = clear::INDEXES.map(|sql| -> String {
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            place.app.connection().query_row(&sql, [], |row| row.get("detail")).unwrap()
+        });
+        let sql = "SELECT name FROM pragma_index_list('sync_pending_op')";
+        let mut statement = place.app.connection().prepare(sql).unwrap();
+        for name in statement.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap) {
+            assert!(walked.iter().any(|plan| plan.contains(&name)), "{name}: {walked:?}");
+        }
+    }
+}
+
+#[test]
 fn a_row_that_was_accepted_twice_does_not_stand_for_another_one() {
     let place = Place::with(Generation::Three, 20);
     let read_at = place.database.version().unwrap();
