@@ -114,8 +114,10 @@ pub struct Pass {
     pub(super) rest_until: Option<Duration>,
     /// Rows stay behind that were not sent.
     pub(super) stays: bool,
-    /// When it was first asked to end.
-    pub(super) stopped_at: Option<Duration>,
+    /// It was asked to end.
+    pub(super) stopped: bool,
+    /// Then: how long it may settle.
+    pub(super) settle_until: Option<Duration>,
     /// They are too many for the rest to go at once.
     pub(super) crowded: bool,
     /// Rows that were accepted are other ones by now: they have to be looked at again.
@@ -153,7 +155,8 @@ impl Pass {
             oldest_ack: None,
             rest_until: None,
             stays: false,
-            stopped_at: None,
+            stopped: false,
+            settle_until: None,
             crowded: false,
             again: false,
             sent: 0,
@@ -232,7 +235,7 @@ impl Pass {
                 self.not_yet = true;
             }
             Event::Stop => {
-                self.stopped_at.get_or_insert(now);
+                self.stopped = true;
                 self.end(None, Next::WhenWoken);
             }
         }

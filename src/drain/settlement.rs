@@ -74,9 +74,10 @@ impl Pass {
         self.memory.acked.len() >= RUNS_MAX
     }
 
-    /// Whether the pass may end although something is left: it was asked to long ago.
-    pub(super) fn gives_up(&self, now: Duration) -> bool {
-        self.stopped_at.is_some_and(|at| now >= at + SETTLE_AFTER_STOP)
+    /// Whether the pass may end although something is left: it was asked to, and has had its time since the last answer.
+    pub(super) fn gives_up(&mut self, now: Duration) -> bool {
+        let settles_only = self.stopped && self.wire.is_none();
+        settles_only && now >= *self.settle_until.get_or_insert(now + SETTLE_AFTER_STOP)
     }
 
     /// At the end: all of it.

@@ -20,7 +20,7 @@ use crate::drain::run::{Digest, Run};
 /// So many rows are put back at the most: it takes a fraction of what is saved.
 const CARRIED_MAX: usize = 256;
 /// And so many bytes: they are in memory meanwhile.
-const CARRIED_BYTES_MAX: usize = 1 << 20;
+const CARRIED_BYTES_MAX: usize = 256 << 10;
 /// What a number counts as, in bytes.
 const NUMBER: usize = size_of::<Value>();
 
@@ -42,6 +42,22 @@ pub(super) struct Proof {
     last: i64,
     /// Rows up to it that are none of the runs'.
     others: Vec<i64>,
+    /// All that are none of the runs', up to it and behind.
+    carried: usize,
+    /// Every row was looked at. Else it is true only while nobody else has written.
+    looked: bool,
+}
+
+impl Proof {
+    /// Rows that were to be put back at that moment.
+    pub(super) fn carried(&self) -> usize {
+        self.carried
+    }
+
+    /// Whether another look would tell more.
+    pub(super) fn looked(&self) -> bool {
+        self.looked
+    }
 }
 
 /// Looks for a proof; `None` where there is none. While the version of the file is still `read_at`, the one from before the
@@ -60,13 +76,12 @@ pub(super) fn prove(database: &Database, runs: &[Run], read_at: i64, stays: bool
         }
         let (version, schema) = (database.version()?, schema(connection)?);
         if version == read_at && !stays {
-            return Ok(Some(Proof { version, schema, last, others: Vec::new() }));
+            return Ok(Some(Proof { version, schema, last, others: Vec::new(), carried: 0, looked: false }));
         }
         let total = usize::try_from(census::total(connection)?).unwrap_or(usize::MAX);
-        if total.checked_sub(rows).is_none_or(|others| others > CARRIED_MAX) {
-            return Ok(None);
-        }
-        Ok(others(connection, runs, last)?.map(|others| Proof { version, schema, last, others }))
+        let Some(carried) = total.checked_sub(rows).filter(|others| *others <= CARRIED_MAX) else { return Ok(None) };
+        let others = others(connection, runs, last)?;
+        Ok(others.map(|others| Proof { version, schema, last, others, carried, looked: true }))
     })
 }
 
@@ -134,7 +149,7 @@ fn others(connection: &Connection, runs: &[Run], last: i64) -> Result<Option<Vec
 /// Empties the queue but for what `proof` says is none of the `rows` accepted ones, within a write transaction. `false`: it
 /// is to be taken back.
 ///
-/// Since the proof somebody may have committed. Ids are never used again within one file (contract, section 2), so that
+/// Since a proof for which every row was looked at somebody may have committed. Ids are never used again within one file (contract, section 2), so that
 /// as many rows as were accepted are the rows that were accepted; a file that became another one shows in its schema.
 pub(super) fn clear(
     database: &Database,
@@ -142,7 +157,8 @@ pub(super) fn clear(
     proof: &Proof,
     rows: usize,
 ) -> Result<bool, StoreError> {
-    if database.version()? != proof.version && schema(connection)? != proof.schema {
+    let moved = database.version()? != proof.version;
+    if moved && (!proof.looked || schema(connection)? != proof.schema) {
         return Ok(false);
     }
     let Some(carried) = Carried::load(connection, proof)? else { return Ok(false) };

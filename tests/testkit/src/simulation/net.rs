@@ -208,7 +208,7 @@ impl Net {
         }
         if let Reply::Accepted(ids) = &reply {
             for op in packet.ops.iter().filter(|op| ids.contains(&op.operation_id)) {
-                world.oracle.acked.insert((op.profile, op.operation_id));
+                world.oracle.acked.insert((op.profile, op.operation_id), op.row);
             }
         }
         packet.bell.ring(reply);

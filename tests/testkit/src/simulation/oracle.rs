@@ -43,8 +43,8 @@ impl Known {
 pub struct Oracle {
     /// Every op that was ever committed.
     pub ops: HashMap<Uuid, Known>,
-    /// Ops whose acceptance reached the agent, and whose rows are not settled yet.
-    pub acked: HashSet<(usize, Uuid)>,
+    /// Ops whose acceptance reached the agent, and whose rows are not settled yet; with the row.
+    pub acked: HashMap<(usize, Uuid), i64>,
     /// The highest stamp that was stored in its turn, by profile, server and account.
     pub highest: HashMap<(usize, usize, usize), i64>,
     /// Profiles whose clock the app itself broke: its stamps began anew, and nobody knows from where.
@@ -79,15 +79,20 @@ impl Oracle {
             self.breach(|| format!("a batch out of order: {ops:?}"));
         }
         for op in ops {
-            if self.acked.contains(&(op.profile, op.operation_id)) {
+            if self.acked.contains_key(&(op.profile, op.operation_id)) {
                 self.breach(|| format!("row {} of profile {} was accepted, and is sent again", op.row, op.profile));
             }
         }
     }
 
+    /// Rows from `first` to `last` are dealt with, whether they were still there or not.
+    pub fn dealt_with(&mut self, profile: usize, first: i64, last: i64) {
+        self.acked.retain(|(of, _), row| *of != profile || !(first..=last).contains(row));
+    }
+
     /// The agent found other rows in the place of accepted ones, so it has to send what is left of them again.
     pub fn look_again(&mut self, profile: usize) {
-        self.acked.retain(|(of, _)| *of != profile);
+        self.acked.retain(|(of, _), _| *of != profile);
     }
 
     /// Something went forward.
@@ -187,7 +192,7 @@ impl Oracle {
     /// The agent is gone, or does not know this file any more.
     pub fn forget(&mut self, profile: Option<usize>) {
         match profile {
-            Some(profile) => self.acked.retain(|(of, _)| *of != profile),
+            Some(profile) => self.acked.retain(|(of, _), _| *of != profile),
             None => self.acked.clear(),
         }
     }

@@ -77,7 +77,7 @@ fn each_breach_is_noticed() {
         }),
         ("out of order", |books| books.sent(&[sent(1, 2), sent(2, 2)], 0)),
         ("is sent again", |books| {
-            books.acked.insert((0, OP));
+            books.acked.insert((0, OP), 1);
             books.sent(&[sent(1, 1)], 0);
         }),
     ];

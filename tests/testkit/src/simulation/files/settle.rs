@@ -8,7 +8,7 @@ use waveflow_sync_agent::drain::run::{Digest, Run};
 use waveflow_sync_agent::op::OperationId;
 use waveflow_sync_agent::queue::settle::CLEAR_LEAST;
 
-use super::{MadeUpFiles, crash, touch};
+use super::{MadeUpFiles, crash, failed, touch};
 use crate::simulation::disk::DataFile;
 use crate::simulation::world::World;
 
@@ -23,7 +23,16 @@ impl MadeUpFiles {
         let most = if world.whole { usize::MAX } else { world.rng.usize(1..=SETTLED_AT_ONCE) };
         // Beside the real files there is always the app.
         let alone = !world.whole && world.rng.bool();
+        let unwritten = self.versions.is_some() && self.versions == self.versions_of(&world.disk);
         let file = self.data(world, true)?;
+        let last = settlement.runs.iter().map(|run| run.last).max().unwrap_or(0);
+        let is_ours = |id: &i64| settlement.runs.iter().any(|run| (run.first..=run.last).contains(id));
+        // Nobody would look.
+        let unknown = file.rows.range(..=last).map(|(id, _)| *id).find(|id| !is_ours(id));
+        if let (true, true, false, Some(id)) = (unwritten, settlement.whole, settlement.stays, unknown) {
+            world.oracle.breach(|| format!("row {id} of profile {} stays, and nothing is said to stay", self.profile));
+            return Err(failed("a breach"));
+        }
         let rows: usize = settlement.runs.iter().map(|run| run.rows).sum();
         let released = self.session.as_ref().is_some_and(|session| !session.admit.released.is_empty());
         let may_clear = settlement.whole && rows >= CLEAR_LEAST && !released;
@@ -44,6 +53,9 @@ impl MadeUpFiles {
             let uuid = operation_id.uuid().unwrap_or_default();
             world.oracle.settled(self.profile, *id, uuid);
             world.oracle.acked.remove(&(self.profile, uuid));
+        }
+        for run in settlement.runs.iter().filter(|run| settled.left.iter().all(|left| left.last != run.last)) {
+            world.oracle.dealt_with(self.profile, run.first, run.last);
         }
         crash(world)?;
         if let Some(session) = &mut self.session {

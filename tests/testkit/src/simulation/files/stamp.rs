@@ -5,6 +5,7 @@ use waveflow_sync_agent::drain::clock::{self, WALL_LIMIT};
 use waveflow_sync_agent::op::{Pair, STAMP_LIMIT};
 
 use super::{MadeUpFiles, crash, failed, touch};
+use crate::simulation::disk::Row;
 use crate::simulation::world::World;
 
 impl MadeUpFiles {
@@ -58,7 +59,8 @@ impl MadeUpFiles {
         let ids: Vec<i64> = rows.filter(|(_, row)| travels(row.pair)).take(stride).map(|(id, _)| *id).collect();
         for id in &ids {
             let fresh = block.give(*id);
-            let taken = file.rows.values().any(|row| row.stamp == fresh) && block.clock == Clock::Lamport;
+            let has = |(other, row): (&i64, &Row)| other != id && row.stamp == fresh;
+            let taken = block.clock == Clock::Lamport && file.rows.iter().any(has);
             let Some(row) = file.rows.get_mut(id) else { continue };
             match block.clock {
                 _ if taken => {
