@@ -30,7 +30,8 @@ impl Sent {
     /// Whether the agent has yet to read it. It answers before it begins to act on it, so that what was committed before
     /// the answer is seen by the pass that the line brings about.
     pub(crate) fn is_unread(&self) -> bool {
-        let mut some = [0_u8; 1];
+        // The whole answer: what is left unread when a socket is closed looks like a fault to the other end.
+        let mut some = [0_u8; 64];
         matches!(net::recv(&self.0, &mut some[..], RecvFlags::DONTWAIT), Err(Errno::AGAIN))
     }
 }
