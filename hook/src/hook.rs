@@ -99,7 +99,17 @@ pub(crate) unsafe fn install_with(sqlite: Sqlite, db: *mut Db, notifier: Notifie
     // SAFETY: `hook` is given away: SQLite calls `destroy` when the connection ends, or another hook takes this name, or now
     // where it fails. Another one that had the name is gone with this call; the mutex keeps commits out until its hooks are.
     let code = unsafe {
-        (sqlite.create_function_v2)(db, FUNCTION.as_ptr(), 0, PLAIN_FUNCTION, hook, Some(function), None, None, Some(destructor))
+        (sqlite.create_function_v2)(
+            db,
+            FUNCTION.as_ptr(),
+            0,
+            PLAIN_FUNCTION,
+            hook,
+            Some(function),
+            None,
+            None,
+            Some(destructor),
+        )
     };
     if code == OK {
         // SAFETY: `hook` lives until the connection ends.
@@ -138,7 +148,13 @@ impl Hook {
 }
 
 /// SQLite's update hook.
-unsafe extern "C" fn updated(hook: *mut c_void, operation: c_int, database: *const c_char, table: *const c_char, _row: i64) {
+unsafe extern "C" fn updated(
+    hook: *mut c_void,
+    operation: c_int,
+    database: *const c_char,
+    table: *const c_char,
+    _row: i64,
+) {
     if operation != INSERT || table.is_null() {
         return;
     }
@@ -177,7 +193,6 @@ unsafe extern "C" fn committed(hook: *mut c_void, db: *mut Db, database: *const 
     }
     OK
 }
-
 
 /// The SQL function: null, where there is a hook. More cannot be said without SQLite, which is in the hook it would have to
 /// be asked for.

@@ -22,6 +22,9 @@
 //! Reading order: [`notifier`] (what is to be told, and whether it is known already), `wire` (how it gets there), `place`
 //! (where to), then `hook` (SQLite's side) and `sqlite` (its functions, by table or by link).
 
+// What could panic is not written here; tests may.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice, clippy::arithmetic_side_effects))]
+
 mod extension;
 mod hook;
 pub mod notifier;

@@ -141,3 +141,33 @@ fn profile(database: &[u8]) -> Option<i64> {
     }
     std::str::from_utf8(number).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_has_its_number_in_its_path() {
+        assert_eq!(profile(b"/a/profiles/7/data.db"), Some(7));
+        assert_eq!(profile(b"profiles/12/data.db"), Some(12));
+        for path in
+            ["/a/profiles/7/other.db", "/a/7/data.db", "/a/profiles/x/data.db", "/profiles//data.db", "data.db", ""]
+        {
+            assert_eq!(profile(path.as_bytes()), None, "{path}");
+        }
+        assert_eq!(profile(b"/profiles/99999999999999999999/data.db"), None);
+        assert_eq!(profile(b"/profiles/-1/data.db"), None);
+    }
+
+    #[test]
+    fn several_profiles_are_everybody() {
+        let mut notifier = Notifier::at(Path::new(""));
+        notifier.note(Some(Path::new("/profiles/1/data.db")));
+        assert_eq!(notifier.noted, Some(Whose::Profile(1)));
+        notifier.note(Some(Path::new("/profiles/2/data.db")));
+        assert_eq!(notifier.noted, Some(Whose::Anybody));
+        assert!(Whose::Anybody.covers(Whose::Profile(1)) && !Whose::Profile(1).covers(Whose::Anybody));
+        notifier.rolled_back();
+        assert!(!notifier.has_noted());
+    }
+}

@@ -64,7 +64,7 @@ macro_rules! functions {
                 Some(Self {
                     $($name: {
                         // SAFETY: the caller's table has more places than this number.
-                        let entry = unsafe { *table.add($place) };
+                        let entry = unsafe { *table.wrapping_add($place) };
                         // SAFETY: sqlite3ext.h gives this type to the function in this place, and null where it is not there.
                         let entry: Option<unsafe extern "C" fn($($argument),*) $(-> $result)?> = unsafe { std::mem::transmute(entry) };
                         entry?
@@ -109,7 +109,7 @@ functions! {
 /// `table` is that of any SQLite 3 that loads extensions.
 pub(crate) unsafe fn version(table: *const Entry) -> c_int {
     // SAFETY: there since the first table.
-    let entry = unsafe { *table.add(VERSION_PLACE) };
+    let entry = unsafe { *table.wrapping_add(VERSION_PLACE) };
     // SAFETY: `libversion_number` is of this type.
     let version: Option<unsafe extern "C" fn() -> c_int> = unsafe { std::mem::transmute(entry) };
     // SAFETY: it takes nothing.
@@ -122,7 +122,7 @@ pub(crate) unsafe fn version(table: *const Entry) -> c_int {
 /// As [`version`].
 pub(crate) unsafe fn allocate(table: *const Entry, size: c_int) -> *mut c_void {
     // SAFETY: there since the first table.
-    let entry = unsafe { *table.add(MALLOC_PLACE) };
+    let entry = unsafe { *table.wrapping_add(MALLOC_PLACE) };
     // SAFETY: `malloc` is of this type.
     let malloc: Option<unsafe extern "C" fn(c_int) -> *mut c_void> = unsafe { std::mem::transmute(entry) };
     // SAFETY: any size may be asked for.

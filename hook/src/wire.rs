@@ -57,3 +57,54 @@ fn plain(socket: OwnedFd) -> Option<OwnedFd> {
     }
     rustix::io::fcntl_dupfd_cloexec(socket.as_fd(), FIRST_PLAIN).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::OFlags;
+    use rustix::io::FdFlags;
+
+    use super::*;
+
+    fn listening() -> (tempfile::TempDir, UnixListener, SocketAddrUnix) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        (place, listener, SocketAddrUnix::new(path).unwrap())
+    }
+
+    #[test]
+    fn a_line_is_unread_until_there_is_an_answer_or_an_end() {
+        let (_place, listener, address) = listening();
+        let sent = Sent::new(&address, b"wake\n").unwrap();
+        assert!(sent.is_unread());
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "wake\n", "and no more will be said");
+        assert!(sent.is_unread());
+        stream.write_all(b"{}\n").unwrap();
+        assert!(!sent.is_unread());
+        let sent = Sent::new(&address, b"wake\n").unwrap();
+        drop(listener.accept().unwrap());
+        assert!(!sent.is_unread());
+    }
+
+    #[test]
+    fn a_descriptor_never_waits_and_is_nobodys_child() {
+        let (_place, _listener, address) = listening();
+        let Sent(descriptor) = Sent::new(&address, b"wake\n").unwrap();
+        assert!(rustix::fs::fcntl_getfl(&descriptor).unwrap().contains(OFlags::NONBLOCK));
+        assert!(rustix::io::fcntl_getfd(&descriptor).unwrap().contains(FdFlags::CLOEXEC));
+        assert!(descriptor.as_raw_fd() >= FIRST_PLAIN);
+    }
+
+    #[test]
+    fn nobody_is_told_where_nobody_listens() {
+        let (_place, listener, address) = listening();
+        drop(listener);
+        assert!(Sent::new(&address, b"wake\n").is_none());
+    }
+}

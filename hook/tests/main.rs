@@ -3,6 +3,8 @@
 //! What must always hold: the agent is the real one, optimised, with its file watch off and its timer an hour away, so that
 //! an op that arrives was told of by the hook; where a program is missing the test says so.
 
+#![cfg(test)]
+
 mod common;
 
 mod burst;

@@ -95,6 +95,6 @@ pub(crate) fn built(arguments: &[&str]) -> PathBuf {
     let output = command.args(arguments).stderr(Stdio::inherit()).output().expect("cargo can be started");
     let text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let found = lines.filter_map(|line| line["executable"].as_str().map(PathBuf::from)).last();
+    let found = lines.filter_map(|line| line["executable"].as_str().map(PathBuf::from)).next_back();
     found.unwrap_or_else(|| panic!("not built: {arguments:?}"))
 }

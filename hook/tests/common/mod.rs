@@ -5,12 +5,15 @@ mod ear;
 mod programs;
 mod stage;
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 pub(crate) use agent::Agent;
 pub(crate) use ear::Ear;
-pub(crate) use programs::{Program, extension, python, shell, valgrind, with_sqlx};
+pub(crate) use programs::{Program, python, shell, valgrind, with_sqlx};
 pub(crate) use stage::{OP, Stage};
 
 /// The most that anything may take.
@@ -36,6 +39,14 @@ pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool)
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// The hooks on a connection that is used by this thread alone.
+pub(crate) fn install(db: &Connection, socket: &Path) {
+    // SAFETY: it is used below, while the connection is open.
+    let handle = unsafe { db.handle() };
+    // SAFETY: open, and no hook of it runs.
+    unsafe { waveflow_sync_hook::install_at(handle.cast(), socket) }.unwrap();
 }
 
 /// Of times in any order.

@@ -1,7 +1,7 @@
 //! Programs that write the queue with the hook: each runs the lines of its input as SQL.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -20,7 +20,7 @@ for line in sys.stdin:
 ";
 
 /// The extension, which cargo built for these tests.
-pub(crate) fn extension() -> PathBuf {
+fn extension() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let file = format!("{}waveflow_sync_hook{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let path = program.parent().unwrap().join(file);
@@ -114,4 +114,3 @@ impl Drop for Program {
         let _ = self.child.wait();
     }
 }
-

@@ -67,9 +67,12 @@ impl Stage {
     pub(crate) fn environment(&self, command: &mut Command) {
         command.env_clear().env("HOME", self.home()).current_dir(self.home());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        for (name, directory) in
-            [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config"), ("XDG_STATE_HOME", "state"), ("XDG_RUNTIME_DIR", "run")]
-        {
+        for (name, directory) in [
+            ("XDG_DATA_HOME", "data"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_STATE_HOME", "state"),
+            ("XDG_RUNTIME_DIR", "run"),
+        ] {
             command.env(name, self.home().join(directory));
         }
     }
