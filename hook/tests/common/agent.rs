@@ -54,6 +54,11 @@ impl Agent {
         self.signal(Signal::CONT);
     }
 
+    /// SIGKILL, and goes on at once.
+    pub(crate) fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// SIGKILL; its socket stays behind.
     pub(crate) fn kill(mut self) {
         self.end();
