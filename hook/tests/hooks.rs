@@ -172,6 +172,34 @@ fn the_apps_own_update_hook_is_replaced_and_a_later_one_replaces_ours() {
 }
 
 #[test]
+fn the_apps_own_wal_hook_is_replaced_by_sqlites() {
+    let mut case = Case::without_hooks();
+    let (sender, theirs) = std::sync::mpsc::channel();
+    let hook = move |_: &mut rusqlite::hooks::Wal, _| {
+        sender.send(()).unwrap();
+        Ok(())
+    };
+    case.db.wal_hook(Some(hook)).unwrap();
+    case.install(&case.db);
+    case.run("INSERT INTO track (name) VALUES ('x');");
+    assert!(theirs.try_recv().is_ok(), "until there is something to tell");
+    case.run(&insert("1"));
+    case.ear.hears(&["wake 7"]);
+    case.run(&insert("2"));
+    assert!(theirs.try_recv().is_err());
+    let limit: i64 = case.db.query_row("PRAGMA wal_autocheckpoint", [], |row| row.get(0)).unwrap();
+    assert_eq!(limit, 1000, "or the log would grow for ever");
+    case.has_said(&["wake 7", "wake 7"]);
+}
+
+#[test]
+fn a_limit_for_the_log_that_is_set_within_the_transaction_takes_no_wake_away() {
+    let case = Case::new();
+    case.run(&format!("BEGIN; {} PRAGMA wal_autocheckpoint = 200; {} COMMIT;", insert("1"), insert("2")));
+    case.has_said(&["wake 7"]);
+}
+
+#[test]
 fn a_program_with_hooks_of_its_own_feeds_a_notifier() {
     use std::sync::{Arc, Mutex};
 

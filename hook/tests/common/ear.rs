@@ -68,7 +68,8 @@ fn listen(listener: &UnixListener, heard: &Mutex<Vec<String>>) {
         if line.trim_end() == END {
             return;
         }
-        heard.lock().unwrap().push(line.trim_end().to_owned());
+        // First: whoever sees that it was heard may say more.
         let _ = (&stream).write_all(b"{\"woken\":true}\n");
+        heard.lock().unwrap().push(line.trim_end().to_owned());
     }
 }

@@ -65,7 +65,10 @@ pub(crate) fn python(stage: &Stage) -> Option<Command> {
 /// The program with sqlx, on the profile's queue.
 pub(crate) fn with_sqlx(stage: &Stage) -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let path = BINARY.get_or_init(|| agent::built(&["--manifest-path", "sqlx/Cargo.toml"]));
+    let path = BINARY.get_or_init(|| {
+        let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("sqlx");
+        agent::built(&["--manifest-path", "sqlx/Cargo.toml", "--target-dir", target.to_str().unwrap()])
+    });
     let mut command = Command::new(path);
     stage.environment(&mut command);
     command.arg(stage.profile.db_path());
