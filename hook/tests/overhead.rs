@@ -130,9 +130,12 @@ fn a_commit_costs_next_to_nothing_more_whatever_the_agent_does() {
         Way::new("no hook, an agent that watches", watched, Some(watching), None),
         hooked("hook, an agent that does not watch", served, Some(serving)),
     ];
-    for _ in 0..TURNS {
-        for way in &mut ways {
-            way.run(COMMITS);
+    let count = ways.len();
+    for turn in 0..TURNS {
+        // Each begins, and each comes behind each other one, equally often: there are eight, and odd steps reach all of them.
+        let step = 2 * (turn / count) + 1;
+        for place in 0..count {
+            ways[(turn + step * place) % count].run(COMMITS);
         }
     }
     ways.iter().map(Way::line).for_each(|line| println!("{line}"));
