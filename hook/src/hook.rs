@@ -138,6 +138,32 @@ impl Hook {
         });
     }
 
+    /// Whether the commit may come without the WAL hook: a statement that commits by itself and gives rows, as
+    /// `INSERT … RETURNING`, may be ended by its reset.
+    fn may_commit_in_silence(&self) -> bool {
+        let sqlite = &self.sqlite;
+        // SAFETY: the connection is open, as one of its hooks runs.
+        if unsafe { (sqlite.get_autocommit)(self.db) } == 0 {
+            return false;
+        }
+        let mut statement = ptr::null_mut();
+        loop {
+            // SAFETY: null begins, and what was given goes on: no statement ends while a hook runs.
+            statement = unsafe { (sqlite.next_stmt)(self.db, statement) };
+            if statement.is_null() {
+                return false;
+            }
+            // SAFETY: a statement of an open connection.
+            let runs = unsafe { (sqlite.stmt_busy)(statement) } != 0;
+            // SAFETY: as above.
+            let gives_rows = runs && unsafe { (sqlite.column_count)(statement) } > 0;
+            // SAFETY: as above.
+            if gives_rows && unsafe { (sqlite.stmt_readonly)(statement) } == 0 {
+                return true;
+            }
+        }
+    }
+
     /// Gives the place back; after how many pages there is to be a checkpoint.
     fn give_back(&mut self) -> c_int {
         let Some(pages) = self.borrowed.take() else { return 0 };
@@ -168,8 +194,12 @@ unsafe extern "C" fn updated(
     let file = unsafe { (hook.sqlite.db_filename)(hook.db, database) };
     // SAFETY: SQLite's own text, which lives as long as the file is open; null where there is no file.
     let file = (!file.is_null()).then(|| unsafe { CStr::from_ptr(file) });
+    let is_first = !hook.notifier.has_noted();
     hook.notifier.note_bytes(file.map(CStr::to_bytes));
     hook.borrow();
+    if is_first && hook.may_commit_in_silence() {
+        hook.notifier.foretell();
+    }
 }
 
 /// SQLite's rollback hook.
@@ -205,7 +235,7 @@ unsafe extern "C" fn destroy(hook: *mut c_void) {
     }
     // SAFETY: made by `Box::into_raw`, given to SQLite once, and given back by it once.
     let mut hook = unsafe { Box::from_raw(hook.cast::<Hook>()) };
-    // A row whose statement was ended before it was done (`INSERT … RETURNING`, one row taken) is committed without a word.
+    // Whatever was committed without a word.
     hook.notifier.committed();
     hook.give_back();
 }

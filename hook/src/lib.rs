@@ -17,7 +17,8 @@
 //!   each, and installing replaces it.
 //!
 //! What must always hold: nothing here fails, delays or blocks the app's commit, whether the agent runs, hangs or is not
-//! installed; there is no thread, no signal, and no panic; what is sent was committed before; a rollback sends nothing.
+//! installed; there is no thread, no signal, and no panic; each commit is told of behind it (before it, where SQLite has no word
+//! for its end), and a rollback of a transaction is not.
 //!
 //! Reading order: [`notifier`] (what is to be told, and whether it is known already), `wire` (how it gets there), `place`
 //! (where to), then `hook` (SQLite's side) and `sqlite` (its functions, by table or by link).

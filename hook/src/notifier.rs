@@ -101,7 +101,20 @@ impl Notifier {
 
     /// What was noted is committed, and others can see it: the agent is told, if it does not know.
     pub fn committed(&mut self) {
-        let Some(whose) = self.noted.take() else { return };
+        if let Some(whose) = self.noted.take() {
+            self.tell(whose);
+        }
+    }
+
+    /// What was noted is about to be committed, perhaps without a word: the agent is told, and looks again for a moment where
+    /// it finds nothing.
+    pub(crate) fn foretell(&mut self) {
+        if let Some(whose) = self.noted {
+            self.tell(whose);
+        }
+    }
+
+    fn tell(&mut self, whose: Whose) {
         if let Some((sent, told)) = &self.last
             && told.covers(whose)
             && sent.is_unread()

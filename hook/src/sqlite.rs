@@ -17,6 +17,12 @@ pub(crate) struct Mutex {
     private: [u8; 0],
 }
 
+/// A `sqlite3_stmt`.
+#[repr(C)]
+pub(crate) struct Statement {
+    private: [u8; 0],
+}
+
 /// A `sqlite3_context`.
 #[repr(C)]
 pub(crate) struct Context {
@@ -89,11 +95,14 @@ macro_rules! functions {
 pub(crate) type Entry = Option<unsafe extern "C" fn()>;
 
 functions! {
+    22 column_count sqlite3_column_count: fn(*mut Statement) -> c_int;
+    60 get_autocommit sqlite3_get_autocommit: fn(*mut Db) -> c_int;
     67 libversion_number sqlite3_libversion_number: fn() -> c_int;
     90 rollback_hook sqlite3_rollback_hook: fn(*mut Db, Option<RollbackHook>, *mut c_void) -> *mut c_void;
     100 update_hook sqlite3_update_hook: fn(*mut Db, Option<UpdateHook>, *mut c_void) -> *mut c_void;
     131 mutex_enter sqlite3_mutex_enter: fn(*mut Mutex);
     133 mutex_leave sqlite3_mutex_leave: fn(*mut Mutex);
+    152 next_stmt sqlite3_next_stmt: fn(*mut Db, *mut Statement) -> *mut Statement;
     162 create_function_v2 sqlite3_create_function_v2: fn(*mut Db, *const c_char, c_int, c_int, *mut c_void,
         Option<Function>, Option<Function>, Option<RollbackHook>, Option<Destructor>) -> c_int;
     164 db_mutex sqlite3_db_mutex: fn(*mut Db) -> *mut Mutex;
@@ -101,6 +110,8 @@ functions! {
     174 wal_checkpoint sqlite3_wal_checkpoint: fn(*mut Db, *const c_char) -> c_int;
     175 wal_hook sqlite3_wal_hook: fn(*mut Db, Option<WalHook>, *mut c_void) -> *mut c_void;
     180 db_filename sqlite3_db_filename: fn(*mut Db, *const c_char) -> *const c_char;
+    184 stmt_busy sqlite3_stmt_busy: fn(*mut Statement) -> c_int;
+    185 stmt_readonly sqlite3_stmt_readonly: fn(*mut Statement) -> c_int;
 }
 
 /// The version that goes with the table; 0 where it cannot be told.

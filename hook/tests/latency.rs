@@ -82,3 +82,18 @@ fn an_op_of_a_program_with_sqlx_is_at_the_server_at_once() {
     let agent = Agent::start(&stage);
     measure_program("sqlx", &stage, &agent, with_sqlx(&stage));
 }
+
+#[test]
+fn an_op_whose_statement_is_not_run_to_its_end_is_at_the_server_at_once() {
+    let stage = Stage::new();
+    let agent = Agent::start(&stage);
+    let app = stage.profile.open().unwrap();
+    install(app.connection(), agent.socket());
+    let returning = OP.replace("BEGIN IMMEDIATE;", "").replace("; COMMIT;", " RETURNING id");
+    let (clock, insert) = returning.split_once(';').unwrap();
+    measure("INSERT … RETURNING", &stage, &agent, || {
+        app.connection().execute(clock, []).unwrap();
+        // One row, and a reset.
+        let _id: i64 = app.connection().query_row(insert, [], |row| row.get(0)).unwrap();
+    });
+}
