@@ -3,10 +3,12 @@
 //! What must always hold: only the owner (and root) is heard; every line, client, and wait has a limit; a client that
 //! stalls, floods or vanishes costs nobody else anything.
 //!
-//! Reading order: [`lines`] (bytes to lines), [`command`] (lines to commands), [`socket`] (making and finding the socket), [`server`], [`client`].
+//! Reading order: [`lines`] (bytes to lines), [`command`] (lines to commands), [`socket`] (making and finding the socket),
+//! [`door`] (who is let in), [`server`] (what is answered), [`client`].
 
 pub mod client;
 pub mod command;
+pub mod door;
 pub mod lines;
 pub mod server;
 pub mod socket;

@@ -1,29 +1,26 @@
-//! The server's side of the control socket.
+//! What a client is answered.
+//!
+//! What must always hold: each line has one answer; whoever does not read his costs nobody else anything; a `wake` is heard
+//! even where who sent it is gone, and answered before the pass it brings about begins, so that one who has no answer yet
+//! need not wake again: what he committed meanwhile is seen by that pass.
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::command::{Command, LINE_MAX, LINES, NoCommand};
 use super::lines::{Lines, TooLong};
-use super::socket;
 use crate::cli::outcome::Report;
 use crate::daemon::agent::Agent;
-use crate::exit::Exit;
 use crate::survey::Listed;
 use crate::trigger::slot::Wake;
 
-/// Clients at a time; a person has one or two, a settings page one.
-const CLIENTS_MAX: usize = 32;
 /// A client that does not take its answer within this is gone.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// While a client waits for a pass, it is looked this often whether it is still there.
 const LOOK_FOR_CLIENT_EVERY: Duration = Duration::from_millis(500);
 /// A client that says nothing, or not the end of its line, for this long is let go: its seat is wanted.
@@ -31,135 +28,41 @@ const FIRST_LINE: Duration = Duration::from_secs(60);
 /// A client that has had its answer and says nothing more is let go after this. OpenBSD's `nc`, which Debian installs,
 /// does not say that its input has ended and waits for us to close.
 const NEXT_LINE: Duration = Duration::from_secs(5);
-/// A client that was told that there is no room is listened to for this long.
-const REFUSAL: Duration = Duration::from_secs(1);
-/// After a failed accept (out of descriptors, most likely) others may give some back.
-const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
-/// That it fails is said again after this.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 const NOT_IN_THE_LIST: &str = "no such op is quarantined or held; see queue list";
 
-/// The bound socket.
-#[derive(Debug)]
-pub struct Listener {
-    socket: Option<UnixListener>,
-    path: PathBuf,
-    inode: Option<(u64, u64)>,
-}
-
-impl Listener {
-    /// Makes the socket at `path`.
-    ///
-    /// # Errors
-    /// For people, and how to end with it.
-    pub fn bind(path: &Path) -> Result<Self, (String, Exit)> {
-        let bound = socket::bind(path)?;
-        let listener = UnixListener::from_std(bound)
-            .map_err(|error| (format!("control socket {}: {error}", path.display()), Exit::TryLater))?;
-        Ok(Self { socket: Some(listener), path: path.to_owned(), inode: socket::inode(path) })
-    }
-
-    /// What to accept on; once.
-    pub fn take(&mut self) -> Option<UnixListener> {
-        self.socket.take()
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Removes the socket, if it is still ours.
-    pub fn remove(&self) {
-        if self.inode.is_some() && socket::inode(&self.path) == self.inode {
-            // A stale socket is replaced at the next start anyway.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Accepts and answers for ever; its clients end with it.
-pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
-    let Some(listener) = listener else { return };
-    let (clients, refused) = (Rc::default(), Rc::default());
-    let mut tasks = JoinSet::new();
-    let mut said: Option<Instant> = None;
+/// Answers `first`, if the client said something already, and whatever else he says, until he leaves or falls silent.
+pub async fn converse(
+    mut stream: UnixStream,
+    mut lines: Lines,
+    first: Option<Result<String, TooLong>>,
+    agent: Rc<Agent>,
+) {
+    let (mut next, mut patience) = (first, FIRST_LINE);
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                // Before there is a seat for him: strangers fill none, however many come.
-                Ok((stream, _)) if !is_owner(&stream) => drop(stream),
-                Ok((stream, _)) => match (Seat::take(&clients), Seat::take(&refused)) {
-                    (Some(seat), _) => drop(tasks.spawn_local(client(stream, Rc::clone(&agent), seat))),
-                    (None, Some(seat)) => drop(tasks.spawn_local(refuse(stream, seat))),
-                    // A flood; politeness has its limits too.
-                    (None, None) => drop(stream),
-                },
-                Err(error) => {
-                    if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
-                        said = Some(Instant::now());
-                        tracing::warn!("control socket: {error}");
-                    }
-                    tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
-                }
+        let line = match next.take() {
+            Some(line) => line,
+            None => match tokio::time::timeout(patience, next_line(&mut lines, &mut stream)).await {
+                Ok(Some(line)) => line,
+                Ok(None) | Err(_) => return,
             },
-            Some(_) = tasks.join_next() => {}
-        }
-    }
-}
-
-/// One of the [`CLIENTS_MAX`].
-struct Seat(Rc<Cell<usize>>);
-
-impl Seat {
-    fn take(clients: &Rc<Cell<usize>>) -> Option<Self> {
-        (clients.get() < CLIENTS_MAX).then(|| {
-            clients.set(clients.get() + 1);
-            Self(Rc::clone(clients))
-        })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-/// Tells a client that there is no room, and listens until it has heard it: hung up on in mid-sentence it would not.
-async fn refuse(mut stream: UnixStream, _seat: Seat) {
-    let words = format!("{CLIENTS_MAX} clients are here already; try again");
-    if write(&mut stream, &error("busy", &words)).await && stream.shutdown().await.is_ok() {
-        let heard = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(count) if count > 0) {} };
-        let _ = tokio::time::timeout(REFUSAL, heard).await;
-    }
-}
-
-async fn client(mut stream: UnixStream, agent: Rc<Agent>, _seat: Seat) {
-    let mut lines = Lines::default();
-    let mut patience = FIRST_LINE;
-    while let Ok(Some(line)) = tokio::time::timeout(patience, next_line(&mut lines, &mut stream)).await {
-        patience = NEXT_LINE;
-        let (answer, goes_on) = match line {
-            Ok(line) => (answer(&line, &agent, &stream).await, true),
-            Err(TooLong) => (Some(error("line_too_long", &format!("a line has at most {LINE_MAX} bytes"))), false),
         };
-        let Some(answer) = answer else { return };
-        if !write(&mut stream, &answer).await || !goes_on {
+        patience = NEXT_LINE;
+        let goes_on = if let Ok(line) = line {
+            answer(&line, &agent, &mut stream, WRITE_TIMEOUT).await
+        } else {
+            let words = format!("a line has at most {LINE_MAX} bytes");
+            write(&mut stream, &error("line_too_long", &words), WRITE_TIMEOUT).await;
+            false
+        };
+        if !goes_on {
             return;
         }
     }
 }
 
-/// The owner, or root. As the kernel noted it when the peer connected, on Linux and on macOS alike; a peer nobody can
-/// name is a stranger.
-fn is_owner(stream: &UnixStream) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
-}
-
 /// The client's next line; `None` at the end.
-async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Result<String, TooLong>> {
+pub async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Result<String, TooLong>> {
     loop {
         if let Some(line) = lines.next() {
             return Some(line);
@@ -175,19 +78,29 @@ async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Result<
     }
 }
 
-/// `None` where the client vanished while it was worked on.
-async fn answer(line: &str, agent: &Rc<Agent>, stream: &UnixStream) -> Option<String> {
-    let command = match Command::parse(line) {
-        Ok(command) => command,
-        Err(NoCommand::Unknown) => return Some(error("unknown_command", "no such command; try help")),
-        Err(NoCommand::Argument) => {
-            return Some(error("wrong_argument", "a profile is a number, an op is named; try help"));
-        }
+/// Answers a line; whether the client took the answer within `patience`.
+pub async fn answer(line: &str, agent: &Rc<Agent>, stream: &mut UnixStream, patience: Duration) -> bool {
+    let command = Command::parse(line);
+    let answer = match command.clone() {
+        // Whoever sent it, what he told of is committed.
+        Ok(command @ Command::Wake(_)) => perform(command, agent).await,
+        Ok(command) => tokio::select! {
+            answer = perform(command, agent) => answer,
+            () = vanished(stream) => return false,
+        },
+        Err(NoCommand::Unknown) => error("unknown_command", "no such command; try help"),
+        Err(NoCommand::Argument) => error("wrong_argument", "a profile is a number, an op is named; try help"),
     };
-    tokio::select! {
-        answer = perform(command, agent) => Some(answer),
-        () = vanished(stream) => None,
+    let line = format!("{answer}\n");
+    // At once, so that between a wake and its answer there is no pause in which a pass could begin.
+    let sent = stream.try_write(line.as_bytes()).unwrap_or(0);
+    let Some(rest) = line.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) else { return true };
+    let taken = write_all(stream, rest, patience).await;
+    if let Ok(Command::Wake(profile)) = command {
+        // There was a pause. What was committed in it counts too.
+        wake_for_commit(profile, agent);
     }
+    taken
 }
 
 /// Returns when nobody can read the answer any more. A client that has only said all it has to say is still there.
@@ -221,7 +134,7 @@ async fn perform(command: Command, agent: &Rc<Agent>) -> String {
             Ok(None) => error("not_found", NOT_IN_THE_LIST),
             Err(message) => error("unavailable", &message),
         },
-        Command::Wake(profile) => wake(profile, agent),
+        Command::Wake(profile) => wake(profile, agent).await,
         Command::Reload => reload(agent).await,
         Command::Ping => {
             json!({"pong": true, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")}).to_string()
@@ -238,7 +151,7 @@ async fn drain(profile: Option<i64>, agent: &Rc<Agent>) -> String {
     if let Some(number) = profile
         && agent.find(number).is_none()
     {
-        return error("unknown_profile", &format!("there is no profile {number}"));
+        return unknown_profile(number);
     }
     let outcomes = agent.drain(profile).await;
     Report::new(&outcomes).for_programs()
@@ -253,17 +166,32 @@ fn list(ops: &[Listed]) -> String {
     json!({"ops": ops}).to_string()
 }
 
-fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
+async fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
+    let is_known = |profile: Option<i64>| profile.is_some_and(|number| agent.find(number).is_some());
+    if !is_known(profile) && agent.is_registry_new() {
+        // It may have been made this moment, where nothing else would tell us.
+        agent.refresh().await;
+    }
+    if let Some(number) = profile.filter(|_| !is_known(profile)) {
+        return unknown_profile(number);
+    }
+    wake_for_commit(profile, agent);
+    json!({"woken": true}).to_string()
+}
+
+fn wake_for_commit(profile: Option<i64>, agent: &Rc<Agent>) {
     match profile {
         None => agent.wake_all_in_doubt(Wake::Commit),
-        Some(number) => match agent.find(number) {
-            Some(served) => {
+        Some(number) => {
+            agent.find(number).inspect(|served| {
                 served.wake_in_doubt(Wake::Commit);
-            }
-            None => return error("unknown_profile", &format!("there is no profile {number}")),
-        },
+            });
+        }
     }
-    json!({"woken": true}).to_string()
+}
+
+fn unknown_profile(number: i64) -> String {
+    error("unknown_profile", &format!("there is no profile {number}"))
 }
 
 async fn reload(agent: &Rc<Agent>) -> String {
@@ -277,12 +205,16 @@ async fn reload(agent: &Rc<Agent>) -> String {
     }
 }
 
-fn error(code: &str, message: &str) -> String {
+/// `{"error": …}`.
+pub fn error(code: &str, message: &str) -> String {
     json!({"error": {"code": code, "message": message}}).to_string()
 }
 
-/// Whether the client took it.
-async fn write(stream: &mut UnixStream, answer: &str) -> bool {
-    let line = format!("{answer}\n");
-    matches!(tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(line.as_bytes())).await, Ok(Ok(())))
+/// Whether the client took it within `patience`.
+pub async fn write(stream: &mut UnixStream, answer: &str, patience: Duration) -> bool {
+    write_all(stream, format!("{answer}\n").as_bytes(), patience).await
+}
+
+async fn write_all(stream: &mut UnixStream, line: &[u8], patience: Duration) -> bool {
+    matches!(tokio::time::timeout(patience, stream.write_all(line)).await, Ok(Ok(())))
 }

@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::agent::{Agent, Reload};
 use crate::clock;
 use crate::config::{Config, Environment, Flags};
-use crate::control::server;
+use crate::control::door;
 use crate::exit::Exit;
 use crate::trigger::nap::slept;
 use crate::trigger::signals::Signals;
@@ -71,14 +71,14 @@ struct Daemon {
     reloads: Signals,
     asked: mpsc::Receiver<Reload>,
     watch: Watch,
-    listener: server::Listener,
+    listener: door::Listener,
     refresh_again: Option<tokio::time::Instant>,
 }
 
 impl Daemon {
     fn start(config: &Config, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
         let reloads = Signals::reloads().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
-        let listener = server::Listener::bind(&config.control.socket)?;
+        let listener = door::Listener::bind(&config.control.socket)?;
         let (sender, asked) = mpsc::channel(RELOADS);
         let watch = Watch::new(config.watch.mode, config.watch.poll_interval);
         let agent = Rc::new(Agent::new(config, flags, env, sender)?);
@@ -92,7 +92,7 @@ impl Daemon {
             self.listener.remove();
             return exit;
         }
-        let serving = tokio::task::spawn_local(server::serve(self.listener.take(), Rc::clone(&agent)));
+        let serving = tokio::task::spawn_local(door::serve(self.listener.take(), Rc::clone(&agent)));
         self.rewatch();
         tracing::info!(
             "waveflow-sync-agent {} serves {} profile(s); socket {}",

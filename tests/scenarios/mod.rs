@@ -14,6 +14,7 @@ mod daemon_latency;
 mod daemon_server;
 mod daemon_signals;
 mod daemon_socket;
+mod daemon_wake;
 mod daemon_way;
 mod delivery;
 mod faults_clock;
