@@ -15,6 +15,9 @@ use crate::common::{Agent, OP, Stage, install, percentile};
 
 /// The promise: what the median and the 99th percentile may cost more.
 const MEDIAN: Duration = Duration::from_micros(20);
+/// In quarters of a commit without the hook: on a slower machine everything takes longer, the hook too. It is 20 µs where
+/// a commit takes 27; one that waited for anybody would cost many times as much anywhere.
+const MEDIAN_QUARTERS: u32 = 3;
 const LATE: Duration = Duration::from_millis(1);
 
 const TURNS: usize = 1000;
@@ -70,7 +73,8 @@ impl Way {
     /// Fails where it costs more than promised beside `without`.
     fn costs_little(&self, without: &Self) {
         let ((median, late), (median_without, late_without)) = (self.figures(), without.figures());
-        assert!(median <= median_without + MEDIAN, "{}: median {median:?}, without {median_without:?}", self.name);
+        let more = MEDIAN.max(median_without * MEDIAN_QUARTERS / 4);
+        assert!(median <= median_without + more, "{}: median {median:?}, without {median_without:?}", self.name);
         // Twice: what else a machine does is not shared out evenly, where it does much.
         assert!(late <= 2 * late_without + LATE, "{}: p99 {late:?}, without {late_without:?}", self.name);
     }
