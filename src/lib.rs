@@ -63,8 +63,8 @@
 //! | [`halt`] | where a test stops a debug build to kill it there |
 //!
 //! Beside it: `src/main.rs` (the process), `tests/testkit/` (a made-up app, a reference server, and a world in which whole
-//! lives of the agent are simulated), `examples/demo.rs`
-//! (the two and the agent, to watch).
+//! lives of the agent are simulated), `examples/demo.rs` (the two and the agent, to watch), `benches/` (how fast, beside whom),
+//! `hook/` (the app's side of a wake-up: an update hook on its own connection).
 //!
 //! # Reading order
 //!
@@ -76,7 +76,8 @@
 //! 4. [`push::client`]: the request becomes an [`op::Reply`].
 //! 5. [`drain::verdict`]: the reply becomes a [`drain::verdict::Verdict`]. `drain/reply.rs` draws the consequences, and
 //!    `drain/suspect.rs` where one op seems to be to blame.
-//! 6. [`queue::settle`], [`queue::stamp`], [`queue::mark`]: the three things that may happen to its row.
+//! 6. [`drain::run`] and `drain/settlement.rs`: what was accepted, and when it leaves. [`queue::settle`] with
+//!    `queue/clear.rs`, [`queue::stamp`], [`queue::mark`]: the three things that may happen to its row.
 //! 7. [`worker::Worker::drain`], then `cli/once.rs`: the shortest thing that turns the wheel.
 //!
 //! The daemon, from a commit to the worker:
@@ -85,7 +86,7 @@
 //! 2. [`trigger::watch`] and [`trigger::signature`]: how a commit is noticed, by event and by `stat`.
 //! 3. [`daemon::served`], then `daemon/serve.rs`: one profile and the life of its worker.
 //! 4. [`daemon::agent`]: all of them; [`daemon::run`]: everything, from start to signal.
-//! 5. [`control::command`], [`control::server`]: what may be asked, and who answers. [`record`], then [`survey`]: what is
+//! 5. [`control::command`], [`control::door`], [`control::server`]: what may be asked, who is let in, and who answers. [`record`], then [`survey`]: what is
 //!    remembered of refused and held ops, and how they are listed.
 
 pub mod app;

@@ -9,7 +9,7 @@ mod once;
 pub mod outcome;
 mod queue;
 #[cfg(test)]
-mod readme;
+mod readme_tests;
 mod status;
 
 use std::ffi::OsString;

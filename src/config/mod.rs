@@ -353,6 +353,6 @@ fn default_socket(state_dir: &Path, env: &Environment) -> PathBuf {
 }
 
 #[cfg(test)]
-mod annotated;
+mod annotated_tests;
 #[cfg(test)]
 mod tests;

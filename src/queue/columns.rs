@@ -26,8 +26,6 @@ const NEEDED: [&str; 12] = [
 pub struct Columns {
     /// `hlc_wall` and `hlc_logical` are there (generation 3 on).
     pub pairs: bool,
-    /// Something is to happen at each row that goes: it has to go by itself.
-    pub triggers: bool,
 }
 
 /// Looks; `None` where there is no queue.
@@ -49,13 +47,7 @@ pub fn look(connection: &Connection) -> Result<Option<Columns>, StoreError> {
         );
         return Err(StoreError { kind: StoreErrorKind::Failed, message });
     }
-    let triggers = connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE)",
-        )
-        .and_then(|mut statement| statement.query_row(["sync_pending_op"], |row| row.get(0)))
-        .on(connection)?;
-    Ok(Some(Columns { pairs: has("hlc_wall") && has("hlc_logical"), triggers }))
+    Ok(Some(Columns { pairs: has("hlc_wall") && has("hlc_logical") }))
 }
 
 /// Whether a table is there.

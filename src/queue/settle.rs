@@ -31,7 +31,7 @@ const ALONE_MAX: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Terms<'a> {
     /// [`Database::version`] before the first row was read: while it is the same, the queue is what was read of it. `None`
-    /// where the queue is not to be emptied at once: triggers would have to be run, or who left has to be told.
+    /// where the queue is not to be emptied at once, because who left has to be told.
     pub version: Option<i64>,
     /// Is told of each row that went, if anybody wants to know.
     pub gone: Option<&'a mut dyn FnMut(&OperationId)>,

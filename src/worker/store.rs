@@ -349,7 +349,6 @@ impl Store {
     fn settle(&mut self, settlement: &Settlement) -> Result<Settled, StoreError> {
         halt::here(Place::SettleBefore);
         let session = self.session.as_ref();
-        let triggers = session.is_none_or(|session| session.columns.triggers);
         let released = session.map(|session| &session.admit.released).filter(|released| !released.is_empty());
         // What a person let go has gone: else the list fills up, and nothing can be let go any more.
         let mut gone = Vec::new();
@@ -360,7 +359,7 @@ impl Store {
         };
         let terms = match released {
             Some(_) => Terms { version: None, gone: Some(&mut note) },
-            None => Terms { version: self.versions.map(|(_, data)| data).filter(|_| !triggers), gone: None },
+            None => Terms { version: self.versions.map(|(_, data)| data), gone: None },
         };
         let settled = settle::settle(self.data()?, settlement, terms)?;
         halt::here(Place::SettleAfter);

@@ -89,9 +89,8 @@ pub(crate) fn check(input: &[u8]) {
     let mut seen = 0;
     loop {
         let plan = queue.plan(seen);
-        let rows =
-            read(&connection, Columns { pairs: true, triggers: false }, &plan, &sender, Buffers::default().take())
-                .expect("it can be read");
+        let rows = read(&connection, Columns { pairs: true }, &plan, &sender, Buffers::default().take())
+            .expect("it can be read");
         queue.check_read(&plan, &rows);
         assert!(rows.end || rows.cursor > seen, "it does not get on");
         seen = rows.cursor;

@@ -266,3 +266,25 @@ fn an_agent_that_is_asked_to_end_does_not_settle_for_ever() {
     assert_eq!(outcome.remaining, 250, "they are absorbed when they are sent again");
     assert_eq!(pass.into_memory().0.acked[0].rows, 250, "unless the same process goes on");
 }
+
+#[test]
+fn between_two_short_transactions_others_have_their_turn_unless_nobody_is_there() {
+    let now = Duration::from_secs(5);
+    for alone in [false, true] {
+        let mut table = Table::with(1);
+        let (mut pass, ops) = up_to_the_wire(&mut table, now);
+        pass.on(accepted(&ops), now);
+        let Some(Action::Store(Request::Settle(asked))) = pass.next(now) else { panic!("it is settled at the end") };
+        let left = asked.runs.clone();
+        pass.on(Event::Stored(Ok(Answer::Settled(Settled { left, alone, ..Settled::default() }))), now);
+        let settles = |action| matches!(action, Some(Action::Store(Request::Settle(_))));
+        if alone {
+            assert!(settles(pass.next(now)));
+        } else {
+            let rested = pass.deadline().expect("it is not forgotten");
+            assert!(rested >= now + Duration::from_millis(10), "whoever waits asks every 10 ms at the latest");
+            assert!(pass.next(rested.saturating_sub(Duration::from_micros(1))).is_none());
+            assert!(settles(pass.next(rested)));
+        }
+    }
+}

@@ -45,7 +45,7 @@ fn columns_of_each_generation_are_told_apart() {
         [(Generation::One, false), (Generation::Two, false), (Generation::Three, true), (Generation::Future, true)]
     {
         let place = Place::with(generation, 2);
-        assert_eq!(place.columns, Columns { pairs, triggers: false });
+        assert_eq!(place.columns, Columns { pairs });
         let rows = place.read(&plan());
         assert_eq!(rows.batch.ops.len(), 2);
         assert!(rows.batch.ops.iter().all(|op| op.pair.is_some() == pairs), "{generation:?}");
