@@ -88,6 +88,8 @@ pub struct Op {
     pub follows: bool,
     /// What it takes in the request, in bytes.
     pub bytes: usize,
+    /// When the app queued it, ms since the epoch.
+    pub queued_at: i64,
 }
 
 /// Rows that travel in one request, and the request.
@@ -238,6 +240,8 @@ pub struct Outcome {
     pub quarantined: u64,
     /// Rows of another or an unknown account.
     pub held: u64,
+    /// When the oldest row that waits to be sent was queued, ms since the epoch.
+    pub oldest: Option<i64>,
     /// What stopped the pass, or what is behind `skipped`, for people.
     pub error: Option<Failure>,
     /// When the next pass makes sense.
@@ -253,6 +257,7 @@ impl Outcome {
             remaining: 0,
             quarantined: 0,
             held: 0,
+            oldest: None,
             error: None,
             next: Next::WhenWoken,
         }

@@ -36,6 +36,11 @@ pub(super) fn reload(config: &Config, json: bool) -> Exit {
     asked(config, "reload", json, |answer| (answer["message"].as_str().unwrap_or_default().to_owned(), Exit::Done))
 }
 
+/// The counters.
+pub(super) fn metrics(config: &Config, json: bool) -> Exit {
+    asked(config, "metrics", json, |answer| (answer["metrics"].as_str().unwrap_or_default().to_owned(), Exit::Done))
+}
+
 /// Stops or starts sending; without a daemon, for the next one and for `once`.
 pub(super) fn pause(config: &Config, paused: bool, json: bool, env: &Environment) -> Exit {
     let line = if paused { "pause" } else { "resume" };

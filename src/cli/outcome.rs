@@ -169,13 +169,14 @@ fn outcome_of(line: &serde_json::Value) -> Outcome {
         remaining: number("remaining"),
         quarantined: number("quarantined"),
         held: number("held"),
+        oldest: None,
         error: message.map(|message| Failure::new(ErrorKind::Server, message)),
         next: Next::WhenWoken,
     }
 }
 
 fn profile(id: i64, outcome: &Outcome) -> Line<'_> {
-    let Outcome { skipped, sent, remaining, quarantined, held, error, next: _ } = outcome;
+    let Outcome { skipped, sent, remaining, quarantined, held, oldest: _, error, next: _ } = outcome;
     let (quarantined, held) = (*quarantined, *held);
     if skipped.is_some() {
         let remaining = Some(*remaining).filter(|remaining| *remaining > 0);
@@ -260,7 +261,16 @@ mod tests {
     }
 
     fn drained(sent: u64, remaining: u64) -> Outcome {
-        Outcome { skipped: None, sent, remaining, quarantined: 0, held: 0, error: None, next: Next::WhenWoken }
+        Outcome {
+            skipped: None,
+            sent,
+            remaining,
+            quarantined: 0,
+            held: 0,
+            oldest: None,
+            error: None,
+            next: Next::WhenWoken,
+        }
     }
 
     fn failed(sent: u64, remaining: u64, message: &str) -> Outcome {

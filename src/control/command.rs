@@ -26,6 +26,10 @@ pub enum Command {
     Wake(Option<i64>),
     /// `reload`
     Reload,
+    /// `metrics`
+    Metrics,
+    /// `watch`
+    Watch,
     /// `ping`
     Ping,
     /// `help`
@@ -33,7 +37,7 @@ pub enum Command {
 }
 
 /// What `help` answers, and what the README lists.
-pub const LINES: [(&str, &str); 11] = [
+pub const LINES: [(&str, &str); 13] = [
     ("drain now [PROFILE]", "a pass now; the answer comes when it is over"),
     ("status", "the daemon and each profile"),
     ("pause", "stop sending until resume, restarts included"),
@@ -43,6 +47,8 @@ pub const LINES: [(&str, &str); 11] = [
     ("queue discard OPERATION_ID", "delete one that is quarantined or held"),
     ("wake [PROFILE]", "something was committed; the answer does not wait"),
     ("reload", "read the configuration again, and drain"),
+    ("metrics", "the counters, as Prometheus reads them"),
+    ("watch", "a line for each thing that happens, until the client leaves"),
     ("ping", "is anybody there"),
     ("help", "these lines"),
 ];
@@ -77,6 +83,8 @@ impl Command {
             ["wake"] => Ok(Self::Wake(None)),
             ["wake", profile] => number(profile).map(|profile| Self::Wake(Some(profile))),
             ["reload"] => Ok(Self::Reload),
+            ["metrics"] => Ok(Self::Metrics),
+            ["watch"] => Ok(Self::Watch),
             ["ping"] => Ok(Self::Ping),
             ["help"] => Ok(Self::Help),
             _ => Err(NoCommand::Unknown),

@@ -5,6 +5,7 @@
 //! need not wake again: what he committed meanwhile is seen by that pass.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,7 +17,10 @@ use super::lines::{Lines, TooLong};
 use super::reception::Reception;
 use crate::cli::outcome::Report;
 use crate::daemon::agent::Agent;
+use crate::daemon::vitals;
+use crate::metrics::Trigger;
 use crate::survey::Listed;
+use crate::tidings::Listener;
 use crate::trigger::slot::Wake;
 
 /// A client that does not take its answer within this is gone.
@@ -81,6 +85,10 @@ pub async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Res
 /// Answers a line; whether the client took the answer within `patience`.
 pub async fn answer(line: &str, reception: &Reception, stream: &mut UnixStream, patience: Duration) -> bool {
     let command = Command::parse(line);
+    if let (Ok(Command::Watch), Some(agent)) = (&command, reception.agent()) {
+        watch(agent.engine().tidings.listen(), stream, patience).await;
+        return false;
+    }
     let answer = match command.clone() {
         // Whoever sent it, what he told of is committed.
         Ok(command @ Command::Wake(_)) => reception.answer(command).await,
@@ -103,6 +111,21 @@ pub async fn answer(line: &str, reception: &Reception, stream: &mut UnixStream, 
     taken
 }
 
+/// Writes what happens for as long as the client reads it: one who does not take a line within `patience` is let go, and
+/// the lines that come meanwhile wait for nobody.
+async fn watch(mut listener: Listener, stream: &mut UnixStream, patience: Duration) {
+    let mut line: Arc<str> = json!({"event": "watching", "version": env!("CARGO_PKG_VERSION")}).to_string().into();
+    while write(stream, &line, patience).await {
+        line = tokio::select! {
+            next = listener.next() => match next {
+                Some(next) => next,
+                None => return,
+            },
+            () = vanished(stream) => return,
+        };
+    }
+}
+
 /// Returns when nobody can read the answer any more. A client that has only said all it has to say is still there.
 async fn vanished(stream: &UnixStream) {
     loop {
@@ -118,6 +141,7 @@ async fn vanished(stream: &UnixStream) {
 pub async fn perform(command: Command, agent: &Rc<Agent>) -> String {
     match command {
         Command::Drain(profile) => drain(profile, agent).await,
+        Command::Metrics => json!({"metrics": vitals::metrics(agent)}).to_string(),
         Command::Status => serde_json::to_string(&agent.status().await)
             .unwrap_or_else(|_| error("internal", "the status cannot be written")),
         Command::Pause => set_paused(agent, true).await,
@@ -136,8 +160,8 @@ pub async fn perform(command: Command, agent: &Rc<Agent>) -> String {
             Err(message) => error("unavailable", &message),
         },
         Command::Wake(profile) => wake(profile, agent).await,
-        // The daemon's own matter; see `Reception`.
-        Command::Reload => error("internal", "nobody reloads here"),
+        // Not answered by a line: see `Reception` and `watch`.
+        Command::Reload | Command::Watch => error("internal", "this is answered elsewhere"),
         Command::Ping => {
             json!({"pong": true, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")}).to_string()
         }
@@ -182,6 +206,7 @@ async fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
 }
 
 fn wake_for_commit(profile: Option<i64>, agent: &Rc<Agent>) {
+    agent.engine().tidings.woke(Trigger::Hook);
     match profile {
         None => agent.wake_all_in_doubt(Wake::Commit),
         Some(number) => {

@@ -19,6 +19,7 @@ use crate::app::registry::Profile;
 use crate::cli::outcome::ProfileLabel;
 use crate::config::{self, Config, Environment, Flags};
 use crate::exit::Exit;
+use crate::metrics::Trigger;
 use crate::op::{OperationId, Outcome, Reason};
 use crate::record::Discarded;
 use crate::status::{ProfileStatus, State, Status, timestamp};
@@ -273,8 +274,9 @@ impl Agent {
             ("log", loaded.config.log != old.config.log),
         ];
         let fixed: Vec<&str> = fixed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
-        let (keeper, database) = (old.keeper.clone(), old.database.clone());
-        let engine = Engine::with(&loaded.config, &self.env, keeper, database).map_err(|(message, _)| message)?;
+        let (keeper, database, tidings) = (old.keeper.clone(), old.database.clone(), Rc::clone(&old.tidings));
+        let engine =
+            Engine::with(&loaded.config, &self.env, keeper, database, tidings).map_err(|(message, _)| message)?;
         let totals: BTreeMap<i64, u64> =
             self.served().iter().map(|served| (served.profile.id, served.standing.borrow().sent_total)).collect();
         self.dismiss_all();
@@ -299,6 +301,7 @@ impl Agent {
 
     /// `drain now`: a pass that begins after this call, for one profile or for all.
     pub async fn drain(&self, profile: Option<i64>) -> Vec<(ProfileLabel, Outcome)> {
+        self.engine().tidings.woke(Trigger::Asked);
         if self.problem().is_some() {
             // Whoever asks has perhaps just mended it.
             self.refresh().await;

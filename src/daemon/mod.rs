@@ -12,13 +12,14 @@ mod home;
 mod house;
 pub mod serve;
 pub mod served;
-mod vitals;
+pub(crate) mod vitals;
 
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::agent::Agent;
@@ -26,6 +27,7 @@ pub use self::house::{GRACE, Start, run};
 use crate::clock;
 use crate::control::reception::{Reload, Trouble};
 use crate::exit::Exit;
+use crate::metrics::{Trigger, exporter};
 use crate::service::headline::local_time;
 use crate::service::manager::Manager;
 use crate::trigger::nap::slept;
@@ -65,6 +67,17 @@ struct Daemon<'a> {
     /// The files were last looked into whatever `stat` said.
     looked: Instant,
     ticked: Instant,
+    /// The counters over HTTP.
+    exporter: Option<AbortOnDrop>,
+}
+
+/// A task that ends with who holds this.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What there is to do.
@@ -100,8 +113,10 @@ impl<'a> Daemon<'a> {
             clocks: (clock::now(), now),
             looked: now,
             ticked: now,
+            exporter: None,
         };
         daemon.rewatch();
+        daemon.export();
         daemon
     }
 
@@ -163,6 +178,7 @@ impl<'a> Daemon<'a> {
         let interval = self.agent.engine().config.drain.interval;
         if woke || due || self.ticked.elapsed() + TIMER_SLACK >= interval {
             self.ticked = Instant::now();
+            self.agent.engine().tidings.woke(Trigger::Timer);
             self.agent.tick(woke, due).await;
             self.rewatch();
         }
@@ -176,6 +192,7 @@ impl<'a> Daemon<'a> {
     }
 
     async fn seen(&mut self, seen: Vec<Seen>) {
+        self.agent.engine().tidings.woke(Trigger::Watch);
         let mut refresh = false;
         for what in seen {
             match what {
@@ -207,6 +224,7 @@ impl<'a> Daemon<'a> {
                 let engine = self.agent.engine();
                 self.watch = Watch::new(engine.config.watch.mode, engine.config.watch.poll_interval);
                 self.rewatch();
+                self.export();
             }
             Err(message) => tracing::error!("the configuration is as before: {message}"),
         }
@@ -221,6 +239,16 @@ impl<'a> Daemon<'a> {
             headline.trouble = Some(format!("the configuration is as before: {why}"));
         }
         headline.words(local_time)
+    }
+
+    /// Shows the counters where the configuration says.
+    fn export(&mut self) {
+        // The old one first: it may have the same port.
+        self.exporter = None;
+        let scraped = Rc::downgrade(&self.agent);
+        let scrape = move || scraped.upgrade().map(|agent| vitals::metrics(&agent)).unwrap_or_default();
+        let listen = self.agent.engine().config.metrics.listen;
+        self.exporter = listen.map(|address| AbortOnDrop(tokio::task::spawn_local(exporter::serve(address, scrape))));
     }
 
     fn rewatch(&mut self) {

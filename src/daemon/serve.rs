@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::served::Served;
 use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
 use crate::status::State;
+use crate::tidings::happening::Happening;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 use crate::trigger::slot::Wake;
@@ -167,8 +168,10 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
             return self.wait_for_another().await;
         }
         let covered = self.served.begin();
-        self.served.standing.borrow_mut().state = State::Draining;
+        self.enter(State::Draining);
         let engine = Rc::clone(&self.engine);
+        let began = engine.now();
+        self.worker.tell(&Happening::PassStarted);
         let outcome = self.worker.drain(&engine, self.served.stop_receiver()).await;
         drop(probe);
         if self.worker.way() == self.tried.as_ref() {
@@ -178,7 +181,12 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         self.quiet_since = self.engine.now();
         self.closed = None;
         self.retry = !matches!(outcome.next, Next::WhenWoken);
+        self.worker.tell(&Happening::ended(&outcome, self.quiet_since.saturating_sub(began)));
         self.note(&outcome);
+        if let Some(wait) = self.worker.wait(&self.engine).filter(|_| self.retry) {
+            let kind = outcome.error.as_ref().map(|failure| failure.kind);
+            self.worker.tell(&Happening::BackingOff { wait_s: wait.as_secs_f64(), kind });
+        }
         self.served.finish(covered, outcome);
         if !self.worker.is_whole() {
             self.served.pulse.rest();
@@ -202,7 +210,15 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
+    fn enter(&self, to: State) {
+        let from = std::mem::replace(&mut self.served.standing.borrow_mut().state, to);
+        if from != to {
+            self.worker.tell(&Happening::StateChanged { from, to });
+        }
+    }
+
     fn note(&self, outcome: &Outcome) {
+        self.enter(State::after(outcome));
         let now = self.engine.now();
         let mut standing = self.served.standing.borrow_mut();
         standing.passed(outcome, self.engine.surroundings.wall());

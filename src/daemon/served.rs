@@ -51,6 +51,12 @@ pub struct Standing {
     pub sent_total: u64,
     /// Rows that the last pass left to be sent.
     pub pending: u64,
+    /// Rows that a server refused, as the last pass counted them.
+    pub quarantined: u64,
+    /// Rows of another or an unknown account, likewise.
+    pub held: u64,
+    /// When the oldest waiting row was queued, likewise; ms since the epoch.
+    pub oldest: Option<i64>,
     /// Wall clock, ms.
     pub last_success: Option<i64>,
     /// What stopped the last pass.
@@ -71,6 +77,9 @@ impl Served {
             state: State::Idle,
             sent_total: 0,
             pending: 0,
+            quarantined: 0,
+            held: 0,
+            oldest: None,
             last_success: None,
             last_error: None,
             next_attempt: None,
@@ -193,16 +202,21 @@ impl Standing {
     pub fn passed(&mut self, outcome: &Outcome, wall: i64) {
         self.state = State::after(outcome);
         self.sent_total += outcome.sent;
-        self.pending = outcome.remaining;
+        self.count(outcome);
         self.last_error.clone_from(&outcome.error);
         if outcome.skipped.is_none() && outcome.error.is_none() {
             self.last_success = Some(wall);
         }
     }
 
+    fn count(&mut self, outcome: &Outcome) {
+        (self.pending, self.quarantined, self.held) = (outcome.remaining, outcome.quarantined, outcome.held);
+        self.oldest = outcome.oldest;
+    }
+
     /// The rows were counted, without a pass. That the server refuses the token is not known better by that.
     pub fn counted(&mut self, outcome: &Outcome) {
-        self.pending = outcome.remaining;
+        self.count(outcome);
         if self.state != State::Unauthorized {
             self.state = State::after(outcome);
             self.last_error.clone_from(&outcome.error);

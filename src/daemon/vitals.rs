@@ -8,6 +8,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::agent::Agent;
+use super::served::Served;
+use crate::clock;
+use crate::metrics::Gauges;
 use crate::service::headline::Headline;
 use crate::service::manager::Manager;
 use crate::status::State;
@@ -36,6 +39,26 @@ pub(super) fn headline(agent: &Agent) -> Headline {
         last_success: standings.iter().filter_map(|standing| standing.last_success).max(),
         stopped,
     }
+}
+
+/// The counters, and how the profiles stand by the last pass.
+pub(crate) fn metrics(agent: &Agent) -> String {
+    let engine = agent.engine();
+    let (now, wall) = (engine.now(), clock::now_ms());
+    let gauges = |served: Rc<Served>| {
+        let standing = served.standing.borrow();
+        let age = standing.oldest.map(|queued_at| wall.saturating_sub(queued_at).try_into().unwrap_or(0));
+        Gauges {
+            profile: served.profile.id,
+            pending: standing.pending,
+            quarantined: standing.quarantined,
+            held: standing.held,
+            oldest_s: age.map(Duration::from_millis).unwrap_or_default().as_secs_f64(),
+            backoff_s: standing.next_attempt.map(|at| at.saturating_sub(now)).unwrap_or_default().as_secs_f64(),
+        }
+    };
+    let profiles: Vec<_> = agent.served().into_iter().map(gauges).collect();
+    engine.tidings.metrics(&profiles)
 }
 
 /// Shows the service manager that everybody gets on, for ever: where somebody does not, it had better start us again. `own`

@@ -17,6 +17,7 @@ pub fn outcome(sent: u64, counts: Counts, error: Option<Failure>, next: Next) ->
         remaining: counts.remaining,
         quarantined: counts.quarantined,
         held: counts.held,
+        oldest: counts.oldest,
         error,
         next,
     }

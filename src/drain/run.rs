@@ -92,7 +92,7 @@ mod tests {
 
     fn op(id: i64, follows: bool) -> Op {
         let operation_id = OperationId::Canonical(uuid::Uuid::from_u128(id.unsigned_abs().into()));
-        Op { id, operation_id, stamp: id, pair: None, doomed: false, follows, bytes: 10 }
+        Op { id, operation_id, stamp: id, pair: None, doomed: false, follows, bytes: 10, queued_at: 0 }
     }
 
     fn ends(ops: &[Op], missing: &[i64]) -> Vec<(i64, i64, usize, usize)> {

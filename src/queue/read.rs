@@ -119,9 +119,9 @@ impl<'a> Reading<'a> {
             self.leave(id);
             return Flow::Continue(());
         }
-        let fields = created_at.map_err(|_| "created_at").and_then(|_: i64| Fields::of(row));
-        let wire = match fields {
-            Ok(fields) => fields.wire(),
+        let fields = created_at.map_err(|_| "created_at").and_then(|at: i64| Ok((at, Fields::of(row)?)));
+        let (queued_at, wire) = match &fields {
+            Ok((at, fields)) => (*at, fields.wire()),
             Err(column) => {
                 return self.sick(
                     id,
@@ -137,7 +137,7 @@ impl<'a> Reading<'a> {
             Ok(doomed) => doomed,
             Err(words) => return self.sick(id, operation_id, words),
         };
-        self.add(id, operation_id, &wire, doomed)
+        self.add(id, operation_id, &wire, doomed, queued_at)
     }
 
     fn is_passed_over(&mut self) -> bool {
@@ -159,7 +159,7 @@ impl<'a> Reading<'a> {
         if self.rows.sick.len() < self.plan.max_ops { Flow::Continue(()) } else { Flow::Break(()) }
     }
 
-    fn add(&mut self, id: i64, operation_id: OperationId, wire: &Row<'_>, doomed: bool) -> Flow {
+    fn add(&mut self, id: i64, operation_id: OperationId, wire: &Row<'_>, doomed: bool, queued_at: i64) -> Flow {
         if let Some(above) = self.plan.above {
             let above = self.ops.last().map_or(above, |op| op.stamp);
             if wire.lamport_ts <= above || wire.lamport_ts >= STAMP_LIMIT {
@@ -174,7 +174,16 @@ impl<'a> Reading<'a> {
         }
         let bytes = self.envelope.len() - before;
         let follows = !std::mem::take(&mut self.gap) && !self.ops.is_empty();
-        self.ops.push(Op { id, operation_id, stamp: wire.lamport_ts, pair: wire.pair, doomed, follows, bytes });
+        self.ops.push(Op {
+            id,
+            operation_id,
+            stamp: wire.lamport_ts,
+            pair: wire.pair,
+            doomed,
+            follows,
+            bytes,
+            queued_at,
+        });
         self.rows.cursor = id;
         if alone { Flow::Break(()) } else { Flow::Continue(()) }
     }

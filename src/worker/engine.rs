@@ -22,6 +22,7 @@ use crate::push::{Proxies, Settings};
 use crate::record::Keeper;
 use crate::state::StateFile;
 use crate::surroundings::{Surroundings, System};
+use crate::tidings::{Teller, Tidings};
 
 /// An idle connection is dropped after this: proxies drop theirs after 60 to 90 s, and ours should go first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -42,6 +43,8 @@ pub struct Engine {
     pub buffers: Buffers,
     /// Clocks, waiting, randomness.
     pub surroundings: Rc<dyn Surroundings>,
+    /// Where is told what happens.
+    pub tidings: Rc<Tidings>,
 }
 
 impl Engine {
@@ -51,10 +54,11 @@ impl Engine {
     /// For people, and how to end with it.
     pub fn new(config: &Config, env: &Environment) -> Result<Self, (String, Exit)> {
         let (file, record) = StateFile::open(&config.state_dir).map_err(|error| (error.to_string(), error.exit()))?;
-        Self::with(config, env, Arc::new(Keeper::new(Some(file), record)), DatabaseThread::default())
+        let keeper = Arc::new(Keeper::new(Some(file), record));
+        Self::with(config, env, keeper, DatabaseThread::default(), Rc::default())
     }
 
-    /// The same with a keeper and a database thread that are there already (a reload).
+    /// The same with what is there already (a reload).
     ///
     /// # Errors
     /// For people, and how to end with it.
@@ -63,6 +67,7 @@ impl Engine {
         env: &Environment,
         keeper: Arc<Keeper>,
         database: DatabaseThread,
+        tidings: Rc<Tidings>,
     ) -> Result<Self, (String, Exit)> {
         let text = |name: &str| env.get(name).and_then(|value| value.to_str()).map(str::to_owned);
         let proxy = match &config.server.proxy {
@@ -82,12 +87,12 @@ impl Engine {
         let waits = Waits { initial: config.retry.initial, max: config.retry.max };
         let servers = Servers::new(Rc::new(Connections::new(settings)), waits, Arc::clone(&keeper));
         let surroundings = Rc::new(System::default());
-        Ok(Self { config: config.clone(), keeper, database, servers, waits, buffers, surroundings })
+        Ok(Self { config: config.clone(), keeper, database, servers, waits, buffers, surroundings, tidings })
     }
 
     /// What drains `profile` in the app's `directory`.
     pub fn worker(&self, directory: &Path, profile: Profile) -> Worker {
-        let url = self.config.server.url.clone();
+        let (url, teller) = (self.config.server.url.clone(), Teller::new(profile.id, Rc::clone(&self.tidings)));
         let store = Store::new(directory.to_owned(), profile, url, Arc::clone(&self.keeper), clock::now_ms)
             .with_buffers(self.buffers.clone());
         let rules = Rules {
@@ -95,7 +100,7 @@ impl Engine {
             batch_bytes: self.config.drain.batch_bytes,
             isolate_every: self.config.retry.max,
         };
-        Worker::new(store, rules)
+        Worker::new(store, rules).with_teller(teller)
     }
 
     /// The profiles in the app's `directory`.

@@ -38,6 +38,9 @@ use crate::drain::{ending, gate};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
 use crate::push::wire::Envelope;
 use crate::surroundings::Surroundings;
+use crate::tidings::Teller;
+use crate::tidings::happening::Happening;
+use crate::tidings::observer::Observer;
 use crate::token::Token;
 use crate::trigger::signature::Signature;
 
@@ -75,6 +78,7 @@ pub struct Worker<P = Store> {
     /// For troubles that are this profile's own.
     back_off: BackOff,
     pulse: Rc<Pulse>,
+    teller: Option<Teller>,
 }
 
 type Lane<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
@@ -84,7 +88,18 @@ impl<P: Perform> Worker<P> {
     /// Drains what `store` opens.
     pub fn new(store: P, rules: Rules) -> Self {
         let (memory, back_off, pulse) = (Memory::default(), BackOff::default(), Rc::default());
-        Self { store: Some(store), memory, rules, way: None, back_off, pulse }
+        Self { store: Some(store), memory, rules, way: None, back_off, pulse, teller: None }
+    }
+
+    /// The same, and what its passes do is told.
+    #[must_use]
+    pub fn with_teller(self, teller: Teller) -> Self {
+        Self { teller: Some(teller), ..self }
+    }
+
+    /// Tells of its profile, if somebody is to be told.
+    pub fn tell(&self, happening: &Happening) {
+        self.teller.iter().for_each(|teller| teller.tell(happening));
     }
 
     /// The same, with each step of a pass told to `pulse`.
@@ -114,8 +129,10 @@ impl<P: Perform> Worker<P> {
         let uplink = Uplink::new(self.rules.batch_bytes);
         let mut pass = Pass::new(self.rules, self.memory.clone(), uplink);
         let mut lanes = Lanes { store: self.store.take(), storing: None, sending: None, way: None };
+        let mut observer = Observer::default();
         let outcome = loop {
             if let Some(action) = pass.next(surroundings.now()) {
+                observer.acts(&action, surroundings.now());
                 if let Some(outcome) = lanes.perform(action, database, servers) {
                     break outcome;
                 }
@@ -143,6 +160,8 @@ impl<P: Perform> Worker<P> {
             let begun = matches!(event, Event::Stored(Ok(Answer::Begun(_))));
             let sent = pass.sent();
             self.pulse.beat(surroundings.now());
+            let happened = observer.sees(&event, surroundings.now(), surroundings.wall());
+            happened.iter().for_each(|happening| self.tell(happening));
             pass.on(event, surroundings.now());
             if let Some(way) = lanes.way.as_ref().filter(|_| pass.sent() > sent) {
                 servers.works(&way.url);

@@ -108,6 +108,7 @@ pub(crate) fn drain(profile: &Profile, state_dir: &Path, batch_ops: usize, end: 
         waits,
         buffers: Buffers::default(),
         surroundings: Rc::new(System::default()),
+        tidings: Rc::default(),
     };
     for _ in 0..PASSES_MAX {
         let (_stop, stopped) = watch::channel(false);

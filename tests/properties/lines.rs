@@ -83,6 +83,8 @@ fn spelt(command: &Command) -> Vec<String> {
         Command::Wake(profile) => ("wake", profile.map(|number| number.to_string())),
         Command::Reload => ("reload", None),
         Command::Ping => ("ping", None),
+        Command::Metrics => ("metrics", None),
+        Command::Watch => ("watch", None),
         Command::Help => ("help", None),
     };
     words.split(' ').map(str::to_owned).chain(argument).collect()

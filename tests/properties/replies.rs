@@ -197,5 +197,5 @@ fn check_verdict(reply: Reply) {
 
 fn op(id: Uuid) -> Op {
     let operation_id = OperationId::Canonical(id);
-    Op { id: 1, operation_id, stamp: 1, pair: None, doomed: false, follows: true, bytes: 1 }
+    Op { id: 1, operation_id, stamp: 1, pair: None, doomed: false, follows: true, bytes: 1, queued_at: 0 }
 }

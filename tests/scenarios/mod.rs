@@ -41,3 +41,4 @@ mod strangers;
 mod tls;
 mod unnoticed;
 mod usage;
+mod watch;

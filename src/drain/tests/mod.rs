@@ -57,7 +57,16 @@ fn the_next_batch_is_read_while_one_is_on_the_wire() {
 }
 
 fn op(id: i64) -> Op {
-    Op { id, operation_id: OperationId::new("x"), stamp: id, pair: None, doomed: false, follows: false, bytes: 1 }
+    Op {
+        id,
+        operation_id: OperationId::new("x"),
+        stamp: id,
+        pair: None,
+        doomed: false,
+        follows: false,
+        bytes: 1,
+        queued_at: 0,
+    }
 }
 
 #[test]

@@ -113,7 +113,16 @@ impl Table {
             let before = rows.batch.ops.last().map(|op: &Op| op.id);
             let follows = before.is_some_and(|before| self.rows.range(before + 1..*id).next().is_none());
             let (doomed, bytes) = (row.doomed, OP_BYTES);
-            rows.batch.ops.push(Op { id: *id, operation_id, stamp: row.stamp, pair: None, doomed, follows, bytes });
+            rows.batch.ops.push(Op {
+                id: *id,
+                operation_id,
+                stamp: row.stamp,
+                pair: None,
+                doomed,
+                follows,
+                bytes,
+                queued_at: 0,
+            });
             rows.cursor = *id;
             if alone {
                 rows.end = false;

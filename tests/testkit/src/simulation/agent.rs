@@ -129,6 +129,7 @@ impl Agent {
             waits,
             buffers: Buffers::default(),
             surroundings: Rc::new(surroundings),
+            tidings: Rc::default(),
         };
         let mut agent = Self {
             incarnation,

@@ -405,7 +405,7 @@ fn shown(answer: &std::result::Result<Answer, StoreError>) -> String {
         }
         Ok(Answer::Rows(rows)) => {
             let sick: Vec<i64> = rows.sick.iter().map(|refusal| refusal.id).collect();
-            let ops: Vec<Op> = rows.batch.ops.iter().map(|op| Op { bytes: 0, ..op.clone() }).collect();
+            let ops: Vec<Op> = rows.batch.ops.iter().map(|op| Op { bytes: 0, queued_at: 0, ..op.clone() }).collect();
             format!("{ops:?} {sick:?} {:?} {} {} {}", rows.disorder, rows.cursor, rows.end, rows.stays)
         }
         Ok(other) => format!("{other:?}"),

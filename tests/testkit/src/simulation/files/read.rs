@@ -117,7 +117,7 @@ impl Reading<'_> {
             return false;
         }
         let (follows, bytes) = (!gap && !ops.is_empty(), row.bytes.max(OP_BYTES));
-        ops.push(Op { id, operation_id, stamp: row.stamp, pair: row.pair, doomed, follows, bytes });
+        ops.push(Op { id, operation_id, stamp: row.stamp, pair: row.pair, doomed, follows, bytes, queued_at: 0 });
         self.gap = false;
         self.rows.cursor = id;
         !alone

@@ -1,0 +1,100 @@
+//! The counters over HTTP, on a loopback address, where the configuration asks for it.
+//!
+//! What must always hold: it answers `GET /metrics` and nothing else; connections, their number and their time have limits;
+//! a port that is taken is said, and is no reason to deliver nothing.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Scrapers at a time; there is one. The next is hung up on.
+const SCRAPERS_MAX: usize = 8;
+/// A scraper that stays connected between two scrapes is let go after this; Prometheus comes again by itself.
+const CONNECTION_MAX: Duration = Duration::from_secs(120);
+/// For a request's head.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// After a failed accept (out of descriptors, most likely) others may give some back.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_secs(1);
+/// The text format's own name.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Serves what `scrape` says, for ever.
+pub async fn serve(address: SocketAddr, scrape: impl Fn() -> String + 'static) {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("metrics.listen: {address}: {error}; there are no metrics over HTTP");
+            return;
+        }
+    };
+    let (scrape, scrapers) = (Rc::new(scrape), Rc::new(Cell::new(0)));
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(_) if scrapers.get() >= SCRAPERS_MAX => {}
+                Ok((stream, _)) => {
+                    scrapers.set(scrapers.get() + 1);
+                    let (scrape, scrapers) = (Rc::clone(&scrape), Rc::clone(&scrapers));
+                    tasks.spawn_local(async move {
+                        converse(stream, scrape.as_ref()).await;
+                        scrapers.set(scrapers.get() - 1);
+                    });
+                }
+                Err(_) => tokio::time::sleep(AFTER_FAILED_ACCEPT).await,
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, scrape: &impl Fn() -> String) {
+    let answer = |request: Request<Incoming>| {
+        let answer = answer(request.method(), request.uri().path(), scrape);
+        async move { Ok::<_, Infallible>(answer) }
+    };
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    let connection = server.serve_connection(TokioIo::new(stream), service_fn(answer));
+    // Whoever is cut off comes again.
+    let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
+}
+
+fn answer(method: &Method, path: &str, scrape: &impl Fn() -> String) -> Response<Full<Bytes>> {
+    let (status, body) = match (path, method) {
+        ("/metrics", &Method::GET) => (StatusCode::OK, scrape()),
+        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "GET /metrics\n".to_owned()),
+        (_, _) => (StatusCode::NOT_FOUND, "GET /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_path_is_answered_and_no_other() {
+        let status = |method: &Method, path: &str| answer(method, path, &String::new).status().as_u16();
+        assert_eq!(status(&Method::GET, "/metrics"), 200);
+        assert_eq!(status(&Method::POST, "/metrics"), 405);
+        assert_eq!(status(&Method::GET, "/"), 404);
+        let answered = answer(&Method::GET, "/metrics", &|| "x 1\n".to_owned());
+        assert!(answered.headers()[CONTENT_TYPE].to_str().unwrap().contains("version=0.0.4"));
+    }
+}
