@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -54,6 +55,18 @@ pub enum ClientError {
 /// # Errors
 /// Nobody answers.
 pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
+    ask_for(path, line, None)
+}
+
+/// [`ask`] for somebody who waits no longer than this for the answer.
+///
+/// # Errors
+/// Nobody answers, or not in time.
+pub fn ask_within(path: &Path, line: &str, patience: Duration) -> Result<Answer, ClientError> {
+    ask_for(path, line, Some(patience))
+}
+
+fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
     if is_strangers(path) {
         let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
@@ -64,6 +77,7 @@ pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
         _ => ClientError::NoDaemon { path: shown.clone(), source },
     })?;
     let ended = |_| ClientError::Ended { path: shown.clone() };
+    stream.set_read_timeout(patience).map_err(ended)?;
     stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(b"\n")).map_err(ended)?;
     let mut answer = String::new();
     BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).map_err(ended)?;
