@@ -54,7 +54,7 @@
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
-//! | [`service`] | installed as a service of its user: systemd, launchd |
+//! | [`service`] | under systemd or launchd: installing, being started, telling how things stand |
 //! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
 //! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |

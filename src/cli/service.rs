@@ -9,8 +9,10 @@ use crate::config::{Environment, Flags, Loaded, Platform};
 use crate::exit::Exit;
 use crate::service::order::{self, Order};
 use crate::service::programs::Machine;
+use crate::service::report::{Refusal, Report};
 use crate::service::systemd::{self, Files, Setting};
-use crate::service::{Refusal, Report, User, agent, launchd, unit};
+use crate::service::user::User;
+use crate::service::{agent, launchd, unit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub(super) enum What {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::Control;
 use crate::trust::{self, TrustError};
 
 /// The longest answer that is read: a list of a few thousand ops fits.
@@ -50,20 +51,29 @@ pub enum ClientError {
     },
 }
 
-/// Sends `line` and reads the one answer.
+/// Sends `line` to the agent and reads the one answer. Where nobody is behind its socket, the other place it may have been
+/// started with is tried.
 ///
 /// # Errors
 /// Nobody answers.
-pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
-    ask_for(path, line, None)
+pub fn ask(control: &Control, line: &str) -> Result<Answer, ClientError> {
+    let answer = ask_at(&control.socket, line);
+    match (&answer, &control.other) {
+        (Err(ClientError::NoDaemon { .. }), Some(other)) => match ask_at(other, line) {
+            Err(ClientError::NoDaemon { .. } | ClientError::NotPermitted { .. }) => answer,
+            found => found,
+        },
+        _ => answer,
+    }
 }
 
-/// [`ask`] for somebody who waits no longer than this for the answer.
-///
-/// # Errors
-/// Nobody answers, or not in time.
-pub fn ask_within(path: &Path, line: &str, patience: Duration) -> Result<Answer, ClientError> {
-    ask_for(path, line, Some(patience))
+/// What the agent behind `path` says to a `ping`; `None` where nobody does, or not within `patience`.
+pub fn ping(path: &Path, patience: Duration) -> Option<Value> {
+    ask_for(path, "ping", Some(patience)).ok().map(|answer| answer.value).filter(|answer| answer["pong"] == true)
+}
+
+fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
+    ask_for(path, line, None)
 }
 
 fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {

@@ -7,13 +7,16 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::PING;
 use super::launchd::{self, LABEL};
 use super::mark::{Comment, Standing};
 use super::order::Order;
 use super::plan::{self, Step};
 use super::programs::Programs;
+use super::report::{Refusal, Report};
 use super::systemd::Setting;
-use super::{Refusal, Report, User, pinged, refuse_sudo};
+use super::user::{User, refuse_sudo};
+use crate::control::client::ping;
 use crate::exit::Exit;
 
 const LAUNCHCTL: &str = "launchctl";
@@ -82,7 +85,7 @@ pub fn install(order: &Order, setting: Setting<'_>) -> Result<Report, Refusal> {
     let path = launchd::file(&order.home);
     let standing = standing(&path)?;
     let job = Job::look(setting.user, setting.programs)?;
-    let answer = pinged(&order.socket);
+    let answer = ping(&order.socket, PING);
     if answer.is_some() && !job.is_loaded() {
         let message = "an agent runs already that is no service; end it, and say this again";
         return Err(Refusal::new("running", message, Exit::TryLater));
@@ -96,7 +99,7 @@ pub fn install(order: &Order, setting: Setting<'_>) -> Result<Report, Refusal> {
         );
         Refusal::new("not_started", &message, Exit::NoDaemon)
     })?;
-    if pinged(&order.socket).is_none() {
+    if ping(&order.socket, PING).is_none() {
         let log = launchd::log(&order.home);
         let message =
             format!("it is installed and does not answer on {}; see {}", order.socket.display(), log.display());
@@ -192,7 +195,7 @@ pub fn status(socket: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
     let job = Job::look(setting.user, setting.programs)?;
     let installed = path.is_file();
     let runs = job.runs();
-    let answers = if runs || !job.is_loaded() { Some(pinged(socket).is_some()) } else { None };
+    let answers = if runs || !job.is_loaded() { Some(ping(socket, PING).is_some()) } else { None };
     let lines = vec![
         if installed {
             format!("Installed: {}", path.display())

@@ -85,7 +85,7 @@ fn escaped(text: &str) -> String {
 
 /// The socket that launchd holds for us, if it started us: the one named `Listeners` in the file.
 #[cfg(target_os = "macos")]
-pub fn sockets() -> Option<std::os::unix::net::UnixListener> {
+pub fn socket() -> Option<std::os::unix::net::UnixListener> {
     use service_binding::{Binding, Listener};
     // In its words, a launchd socket by its name.
     let binding: Binding = "fd://Listeners".parse().ok()?;

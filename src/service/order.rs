@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::app::directory;
-use crate::config::{Environment, Flags, Loaded, Platform};
+use crate::config::{Environment, Flags, Loaded, Platform, default_sockets};
 
 /// As it is called on `PATH`.
 const NAME: &str = "waveflow-sync-agent";
@@ -74,7 +74,7 @@ impl Order {
             binary: binary.to_owned(),
             variables,
             socket: config.control.socket.clone(),
-            usual_socket: config.control.socket == usual_socket(loaded, env),
+            usual_socket: config.control.socket == default_sockets(&config.state_dir, env).socket,
             runtime: env.runtime_dir().map(Path::to_owned),
             state_dir: config.state_dir.clone(),
             data_dir,
@@ -134,14 +134,6 @@ fn words(flags: &Flags, env: &Environment) -> Vec<OsString> {
 fn bases(env: &Environment, home: &Path) -> Vec<(&'static str, PathBuf)> {
     let set = BASES.into_iter().filter_map(|(name, usual)| Some((name, env.base_dir(name, usual)?, home.join(usual))));
     set.filter(|(_, is, usual)| is != usual).map(|(name, is, _)| (name, is)).collect()
-}
-
-/// Where the socket is unless somebody says otherwise.
-fn usual_socket(loaded: &Loaded, env: &Environment) -> PathBuf {
-    match (env.platform(), env.runtime_dir()) {
-        (Platform::Linux, Some(dir)) => dir.join("waveflow/sync-agent.sock"),
-        _ => loaded.config.state_dir.join("sync-agent.sock"),
-    }
 }
 
 /// Where the app's data is; where it is not there yet, the first place it may come to.

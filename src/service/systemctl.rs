@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Refusal;
 use super::programs::Programs;
+use super::report::Refusal;
 use crate::exit::Exit;
 
 /// The program.

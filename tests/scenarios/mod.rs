@@ -36,6 +36,7 @@ mod quarantine;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod service;
+mod service_manager;
 mod sigkill;
 mod soak;
 mod strangers;

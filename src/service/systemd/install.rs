@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use super::super::mark::Standing;
 use super::super::order::Order;
 use super::super::plan::{self, Step};
+use super::super::report::{Refusal, Report};
 use super::super::systemctl::{self, SYSTEMCTL};
 use super::super::unit::{self, SERVICE, SOCKET, Unit};
-use super::super::{Refusal, Report, lingering, pinged, refuse_sudo};
+use super::super::user::refuse_sudo;
+use super::super::{PING, lingering};
 use super::{Found, Setting};
+use crate::control::client::ping;
 use crate::exit::Exit;
 
 /// Both, the socket first: it is the one that has to be ready.
@@ -42,7 +45,7 @@ pub fn install(order: &Order, setting: Setting<'_>) -> Result<Report, Refusal> {
 /// A connection to a socket of systemd's would start the service.
 fn pinged_if_safe(order: &Order, found: &Found) -> Option<Value> {
     let waits = found.socket.is_active() && !found.service.is_active();
-    if waits { None } else { pinged(&order.socket) }
+    if waits { None } else { ping(&order.socket, PING) }
 }
 
 /// What there is to do. `old`: another version of the program is running.
@@ -133,7 +136,7 @@ fn confirm(order: &Order, setting: Setting<'_>) -> Result<(), Refusal> {
             service.get("Result")
         )));
     }
-    pinged(&order.socket)
+    ping(&order.socket, PING)
         .map(drop)
         .ok_or_else(|| stopped_short(&format!("it runs, and does not answer on its socket {}", order.socket.display())))
 }

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use super::directories;
 use super::mark::{Comment, Standing};
 use super::programs::Programs;
+use super::report::Refusal;
 use super::systemctl::{self, Seen};
 use super::unit::{self, SERVICE, SOCKET};
-use super::{Refusal, User};
+use super::user::User;
 use crate::config::Environment;
 use crate::exit::Exit;
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::mark::Standing;
+use super::super::report::{Refusal, Report};
 use super::super::unit::SERVICE;
-use super::super::{Refusal, Report, lingering, pinged};
+use super::super::{PING, lingering};
 use super::{Found, Setting};
+use crate::control::client::ping;
 use crate::exit::Exit;
 
 /// Looks, and starts nothing: a connection to a socket of systemd's would.
@@ -17,7 +19,7 @@ use crate::exit::Exit;
 pub fn status(socket: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
     let found = Found::look(setting)?;
     let runs = found.service.is_active();
-    let answers = if runs || !found.socket.is_active() { Some(pinged(socket).is_some()) } else { None };
+    let answers = if runs || !found.socket.is_active() { Some(ping(socket, PING).is_some()) } else { None };
     let linger = lingering::is_on(setting.user.id, setting.user.name.as_deref(), setting.programs);
     let document = document(&found, socket, answers, linger);
     let mut lines = vec![installed(&found)];

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::super::mark::Standing;
 use super::super::plan::{self, Step};
+use super::super::report::{Refusal, Report};
 use super::super::systemctl::{self, SYSTEMCTL, Seen};
 use super::super::unit::{self, SERVICE, SOCKET};
-use super::super::{Refusal, Report, refuse_sudo};
+use super::super::user::refuse_sudo;
 use super::{Files, Setting};
 use crate::exit::Exit;
 
