@@ -161,7 +161,7 @@ pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refus
     let home = setting.env.home().ok_or_else(|| Refusal::new("no_home", "HOME is not set", Exit::Config))?;
     let path = launchd::file(home);
     if standing(&path)? == Standing::Absent {
-        let lines = vec!["Nothing is installed, so nothing was done.".to_owned()];
+        let lines = vec!["Nothing is installed for this user, so nothing was done.".to_owned()];
         return Ok(Report { lines, document: json!({"installed": false, "changed": false}), exit: Exit::Done });
     }
     let job = Job::look(setting.user, setting.programs)?;

@@ -105,18 +105,25 @@ fn let_through(order: &Order) -> Vec<String> {
         |path: &Path| path.starts_with(&order.home) || runtime.as_ref().is_some_and(|dir| path.starts_with(dir));
     let data = order.data_dir.as_deref().filter(|data| !inside(data));
     let data = data.map(|data| writable(data, order.data_root.as_deref().unwrap_or(data)));
-    let written = [Some(order.state_dir.as_path()), data, order.socket.parent()].into_iter().flatten();
+    let written = [Some(order.state_dir.as_path()), data].into_iter().flatten();
     let keys = written.map(|path| (path, "BindPaths", "ReadWritePaths"));
-    let keys = keys.chain(order.reads.iter().map(|path| (path.as_path(), "BindReadOnlyPaths", "ReadOnlyPaths")));
+    // systemd makes the socket; `reload` only has to see it.
+    let socket = Some(order.socket.as_path()).filter(|path| is_private(path));
+    let read = order.reads.iter().map(PathBuf::as_path).chain(socket);
+    let keys = keys.chain(read.map(|path| (path, "BindReadOnlyPaths", "ReadOnlyPaths")));
     let mut lines = Vec::new();
     for (path, private, public) in keys.filter(|(path, ..)| !inside(path)) {
-        let key = if PRIVATE.iter().any(|dir| path.starts_with(dir)) { private } else { public };
+        let key = if is_private(path) { private } else { public };
         let line = format!("{key}={}", quoted(&format!("-{}", path.display()), false));
         if !lines.contains(&line) {
             lines.push(line);
         }
     }
     lines
+}
+
+fn is_private(path: &Path) -> bool {
+    PRIVATE.iter().any(|dir| path.starts_with(dir))
 }
 
 /// The directory above, unless that is everything, or everybody's.
@@ -231,14 +238,14 @@ mod tests {
         let mut order = linux(&flags, &[("XDG_STATE_HOME", "/var/tmp/state")]);
         order.data_root = Some("/srv/my music".into());
         order.reads = vec!["/etc/ssl/100%.pem".into(), "/home/zoe/ca.pem".into(), "/tmp/a.toml".into()];
-        order.socket = "/run/elsewhere/a.sock".into();
+        order.socket = "/tmp/a.sock".into();
         let told = let_through(&order);
         let expected = [
             "BindPaths=-/var/tmp/state/waveflow/sync-agent",
             "ReadWritePaths=\"-/srv/my music\"",
-            "ReadWritePaths=-/run/elsewhere",
             "ReadOnlyPaths=-/etc/ssl/100%%.pem",
             "BindReadOnlyPaths=-/tmp/a.toml",
+            "BindReadOnlyPaths=-/tmp/a.sock",
         ];
         assert_eq!(told, expected);
         let text = service(&order);

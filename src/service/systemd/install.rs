@@ -16,6 +16,8 @@ use super::{Found, Setting};
 use crate::control::client::ping;
 use crate::exit::Exit;
 
+/// Where a service says why it did not start.
+const WHY: &str = " Why: `journalctl --user -u waveflow-sync-agent -n 20`.";
 /// Both, the socket first: it is the one that has to be ready.
 const BOTH: [&str; 2] = [SOCKET, SERVICE];
 
@@ -119,10 +121,8 @@ fn systemctl(verb: &'static str, units: &[&'static str]) -> Step {
 }
 
 fn stopped_short(error: &str) -> Refusal {
-    let message = format!(
-        "{error}. Why: `journalctl --user -u {SERVICE} -n 20`. `waveflow-sync-agent service uninstall` takes back what is \
-         done so far"
-    );
+    let why = if error.starts_with(SYSTEMCTL) { WHY } else { "" };
+    let message = format!("{error}.{why} `waveflow-sync-agent service uninstall` takes back what is done so far");
     Refusal::new("not_started", &message, Exit::NoDaemon)
 }
 
@@ -131,14 +131,17 @@ fn confirm(order: &Order, setting: Setting<'_>) -> Result<(), Refusal> {
     let service = systemctl::show(SERVICE, setting.programs)?;
     if !service.is_active() {
         return Err(stopped_short(&format!(
-            "it is installed and does not run: {}, {}",
+            "{SYSTEMCTL} has started it, and it does not run: {}, {}",
             service.get("ActiveState"),
             service.get("Result")
         )));
     }
-    ping(&order.socket, PING)
-        .map(drop)
-        .ok_or_else(|| stopped_short(&format!("it runs, and does not answer on its socket {}", order.socket.display())))
+    ping(&order.socket, PING).map(drop).ok_or_else(|| {
+        stopped_short(&format!(
+            "{SYSTEMCTL} has started it, and it does not answer on its socket {}",
+            order.socket.display()
+        ))
+    })
 }
 
 fn report(order: &Order, found: &Found, steps: &[Step], setting: Setting<'_>) -> Report {

@@ -21,7 +21,7 @@ pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refus
     refuse_sudo(setting.user, setting.env, "uninstall")?;
     let files = Files::look(setting.env)?;
     if !files.is_installed() {
-        let lines = vec!["Nothing is installed, so nothing was done.".to_owned()];
+        let lines = vec!["Nothing is installed for this user, so nothing was done.".to_owned()];
         return Ok(Report { lines, document: json!({"installed": false, "changed": false}), exit: Exit::Done });
     }
     files.refuse_others()?;
