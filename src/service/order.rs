@@ -275,5 +275,8 @@ pub(super) mod tests {
         assert_eq!(binary(&real, Some(&path)), link);
         assert_eq!(binary(&real, Some(root.join("other").as_os_str())), real);
         assert_eq!(binary(&real, None), real);
+        // As /bin is on most machines: the directory is another name, and the program in it no link.
+        std::os::unix::fs::symlink("opt-1.2", root.join("alias")).unwrap();
+        assert_eq!(binary(&real, Some(root.join("alias").as_os_str())), real);
     }
 }

@@ -122,6 +122,18 @@ fn a_copy_that_a_package_makes_needless_goes() {
 }
 
 #[test]
+fn a_socket_that_would_start_the_service_is_not_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let order = Order { socket: dir.path().join("sock"), ..plain() };
+    let listener = std::os::unix::net::UnixListener::bind(&order.socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut found = installed(&order);
+    found.service = seen("ActiveState=inactive");
+    assert_eq!(pinged_if_safe(&order, &found), None);
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
 fn a_state_directory_outside_the_home_is_made_so_that_it_can_be_let_through() {
     let order = order(&Flags::default(), Platform::Linux, &[("XDG_STATE_HOME", "/srv/not-there")]).unwrap();
     let made = Step::MakeState(PathBuf::from("/srv/not-there/waveflow/sync-agent"));
