@@ -348,7 +348,7 @@ impl Loading<'_> {
 }
 
 /// Where only this user can reach it, and where it is gone after a restart if the system has such a place.
-fn default_sockets(state_dir: &Path, env: &Environment) -> Control {
+pub fn default_sockets(state_dir: &Path, env: &Environment) -> Control {
     let (below, beside) =
         (|dir: PathBuf| dir.join("waveflow").join("sync-agent.sock"), state_dir.join("sync-agent.sock"));
     match (env.platform(), env.runtime_dir()) {
