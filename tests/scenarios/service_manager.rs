@@ -277,6 +277,24 @@ fn a_command_finds_an_agent_that_was_started_without_the_runtime_directory() {
     let memory = stage.home().join("plain-state");
     let beside = memory.join("waveflow/sync-agent/sync-agent.sock");
     let mut run = command(stage.home());
+#[test]
+fn one_that_waits_for_another_agent_gives_its_signs_of_life_each_time_it_tries() {
+    let (_server, stage) = stage();
+    stage.profile("Zoë", "alice");
+    let elsewhere = stage.home().join("other.sock");
+    let mut other = command(stage.home());
+    let _other = Daemon::start_as(other.arg("run").arg("--socket").arg(&elsewhere), &elsewhere);
+    let (listener, manager) = (listen(&stage), Manager::new(&stage));
+    let mut run = activated(&stage);
+    // As in the unit: half of it is more than the time after which it tries again.
+    run.env("WATCHDOG_USEC", "180000000");
+    let daemon = launch(manager.starts(&mut run), &listener, &stage);
+    manager.hears(&["READY=1\n", "STATUS=not serving: "]);
+    manager.hears(&["WATCHDOG=1\n"]);
+    assert_eq!(daemon.ask("reload")["error"]["code"], "unavailable");
+    manager.hears(&["WATCHDOG=1\n"]);
+}
+
     run.arg("run").env_remove("XDG_RUNTIME_DIR").env("XDG_STATE_HOME", &memory);
     run.env_remove("WAVEFLOW_SYNC_AGENT_SOCKET");
     let _daemon = Daemon::start_as(&mut run, &beside);
