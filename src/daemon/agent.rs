@@ -153,6 +153,12 @@ impl Agent {
                 let known = if after.is_quiet_since(&before) { after } else { before };
                 // What is being committed at this moment may not be readable yet: look again.
                 self.trouble.replace(None);
+        self.look_around().await;
+        // Who is gone tells nothing any more, nor does what is wrong with all of them.
+        self.news.notify_one();
+    }
+
+    async fn look_around(&self) {
                 self.registry.replace(Some(known).filter(|known| !known.is_fresh(SystemTime::now())));
                 self.settle_in(&directory, profiles);
             }
@@ -353,6 +359,7 @@ impl Agent {
             pid: Some(std::process::id()),
             uptime_s: Some(self.began.elapsed().as_secs()),
             paused: record.paused,
+        self.news.notify_one();
             problem: self.problem(),
             profiles,
         }

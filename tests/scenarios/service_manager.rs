@@ -139,6 +139,22 @@ fn a_configuration_that_was_not_taken_is_in_the_managers_line_until_it_is_mended
 }
 
 #[test]
+fn the_managers_line_follows_a_pause_where_there_is_no_profile_and_a_profile_that_goes() {
+    let (_server, stage) = stage();
+    let manager = Manager::new(&stage);
+    let daemon = Daemon::start_as(manager.starts(command(stage.home()).arg("run")), &stage.socket());
+    manager.hears(&["READY=1\n", "STATUS=0 profiles, "]);
+    assert_eq!(daemon.ask("pause")["paused"], true);
+    manager.hears(&["STATUS=paused, 0 profiles, "]);
+    stage.profile("Zoë", "alice");
+    let gone = stage.profile("Ben", "bob");
+    manager.hears(&["STATUS=paused, 2 profiles, "]);
+    daemon.wait_until_quiet();
+    stage.dir.delete_profile(&gone).unwrap();
+    manager.hears(&["STATUS=paused, 1 profile, "]);
+}
+
+#[test]
 fn signs_of_life_come_in_half_the_time_the_manager_waits_for_one() {
     let (_server, stage) = stage();
     stage.profile("Zoë", "alice");
