@@ -262,6 +262,12 @@ fn where_another_agent_serves_a_socket_that_was_handed_over_says_so_and_reload_t
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(&format!("process {}", other.pid())), "{answer}");
     }
+    for flags in [&["status"][..], &["status", "--json"]] {
+        let status = stage.run(flags);
+        let said = format!("{}{}", status.stdout, status.stderr);
+        assert_eq!(status.code, Some(75), "{said}");
+        assert!(said.contains("already served by") && !said.contains("Everything"), "{said}");
+    }
     other.stop();
     let ops = NewOp::renames(2);
     profile.enqueue(&ops).unwrap();
@@ -269,6 +275,24 @@ fn where_another_agent_serves_a_socket_that_was_handed_over_says_so_and_reload_t
     eventually("it delivers", || profile.pending_count().unwrap() == 0);
     assert_delivered(&server, &ops);
     daemon.stop();
+}
+
+#[test]
+fn one_that_waits_for_another_agent_gives_its_signs_of_life_each_time_it_tries() {
+    let (_server, stage) = stage();
+    stage.profile("Zoë", "alice");
+    let elsewhere = stage.home().join("other.sock");
+    let mut other = command(stage.home());
+    let _other = Daemon::start_as(other.arg("run").arg("--socket").arg(&elsewhere), &elsewhere);
+    let (listener, manager) = (listen(&stage), Manager::new(&stage));
+    let mut run = activated(&stage);
+    // As in the unit: half of it is more than the time after which it tries again.
+    run.env("WATCHDOG_USEC", "180000000");
+    let daemon = launch(manager.starts(&mut run), &listener, &stage);
+    manager.hears(&["READY=1\n", "STATUS=not serving: "]);
+    manager.hears(&["WATCHDOG=1\n"]);
+    assert_eq!(daemon.ask("reload")["error"]["code"], "unavailable");
+    manager.hears(&["WATCHDOG=1\n"]);
 }
 
 #[test]
@@ -293,24 +317,6 @@ fn a_command_finds_an_agent_that_was_started_without_the_runtime_directory() {
     let memory = stage.home().join("plain-state");
     let beside = memory.join("waveflow/sync-agent/sync-agent.sock");
     let mut run = command(stage.home());
-#[test]
-fn one_that_waits_for_another_agent_gives_its_signs_of_life_each_time_it_tries() {
-    let (_server, stage) = stage();
-    stage.profile("Zoë", "alice");
-    let elsewhere = stage.home().join("other.sock");
-    let mut other = command(stage.home());
-    let _other = Daemon::start_as(other.arg("run").arg("--socket").arg(&elsewhere), &elsewhere);
-    let (listener, manager) = (listen(&stage), Manager::new(&stage));
-    let mut run = activated(&stage);
-    // As in the unit: half of it is more than the time after which it tries again.
-    run.env("WATCHDOG_USEC", "180000000");
-    let daemon = launch(manager.starts(&mut run), &listener, &stage);
-    manager.hears(&["READY=1\n", "STATUS=not serving: "]);
-    manager.hears(&["WATCHDOG=1\n"]);
-    assert_eq!(daemon.ask("reload")["error"]["code"], "unavailable");
-    manager.hears(&["WATCHDOG=1\n"]);
-}
-
     run.arg("run").env_remove("XDG_RUNTIME_DIR").env("XDG_STATE_HOME", &memory);
     run.env_remove("WAVEFLOW_SYNC_AGENT_SOCKET");
     let _daemon = Daemon::start_as(&mut run, &beside);
