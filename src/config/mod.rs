@@ -315,6 +315,10 @@ impl Loading<'_> {
         }
         if config.control.socket.as_os_str().is_empty() {
             config.control = default_sockets(&config.state_dir, self.env);
+            // Who names a directory means one certain agent, and no other may answer for it.
+            if ["state_dir", "data_dir"].iter().any(|name| self.origin("", name) != Origin::Default) {
+                self.config.control.other = None;
+            }
         }
         self.check_socket()?;
         self.check_retry()
