@@ -38,6 +38,8 @@ mod quarantine;
 mod secrets;
 mod sigkill;
 mod soak;
+#[cfg(target_os = "linux")]
+mod static_build;
 mod strangers;
 mod tls;
 mod unnoticed;
