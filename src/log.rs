@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -70,12 +71,30 @@ impl From<Level> for LevelFilter {
     }
 }
 
+/// Whether stderr is the journal's.
+static IN_JOURNAL: OnceLock<bool> = OnceLock::new();
+
+/// Looks where stderr goes, for the rest of the process.
+pub fn note_journal(env: &Environment) {
+    let stderr = rustix::fs::fstat(io::stderr()).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    IN_JOURNAL.get_or_init(|| is_journal(stderr.as_deref(), env));
+}
+
+fn is_in_journal() -> bool {
+    IN_JOURNAL.get().is_some_and(|is| *is)
+}
+
+/// What stands before a line about a failure that is no event: in the journal, its priority.
+pub fn error_prefix() -> String {
+    if is_in_journal() { format!("<{}>", priority(tracing::Level::ERROR)) } else { String::new() }
+}
+
 /// Starts logging to stderr, for the rest of the process. Where somebody else already did, theirs stays.
 pub fn start(level: Level, format: Format, env: &Environment) {
-    let stderr = rustix::fs::fstat(io::stderr()).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
     let style = match format {
+        Format::Json if is_in_journal() => Style::JournalJson,
         Format::Json => Style::Json,
-        Format::Text if is_journal(stderr.as_deref(), env) => Style::Journal,
+        Format::Text if is_in_journal() => Style::Journal,
         Format::Text => Style::Text { colour: is_coloured(io::stderr().is_terminal(), env) },
     };
     // The only error is that there is a subscriber already, and then there is logging.
@@ -98,6 +117,7 @@ enum Style {
     Text { colour: bool },
     Json,
     Journal,
+    JournalJson,
 }
 
 fn subscriber<W>(level: Level, style: Style, writer: W) -> impl Subscriber + Send + Sync
@@ -110,21 +130,38 @@ where
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match style {
         Style::Text { colour } => lines.with_ansi(colour).with_filter(filter).boxed(),
         Style::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-        Style::Journal => lines.with_ansi(false).event_format(Journal).with_filter(filter).boxed(),
+        Style::Journal => lines.with_ansi(false).event_format(Prioritised(Bare)).with_filter(filter).boxed(),
+        Style::JournalJson => {
+            lines.json().flatten_event(true).map_event_format(Prioritised).with_filter(filter).boxed()
+        }
     };
     Registry::default().with(layer)
 }
 
-/// A line for the journal, which keeps time and name itself and takes the priority from a prefix (`sd-daemon(3)`).
-struct Journal;
+/// A line for the journal, which takes the priority from a prefix and removes it (`sd-daemon(3)`).
+struct Prioritised<F>(F);
 
-impl<S, N> FormatEvent<S, N> for Journal
+impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// The fields alone: the journal keeps time and name itself.
+struct Bare;
+
+impl<S, N> FormatEvent<S, N> for Bare
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
@@ -213,6 +250,11 @@ mod tests {
         let starts: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
         assert_eq!(starts, ["<6>", "<7>", "<4>", "<3>"]);
         assert!(text.starts_with("<6>ours at info profile=1\n"), "{text}");
+        let text = logged(Level::Debug, Style::JournalJson);
+        let (first, rest) = text.split_once('\n').unwrap();
+        let value: serde_json::Value = serde_json::from_str(first.strip_prefix("<6>").unwrap()).unwrap();
+        assert_eq!(value["message"], "ours at info");
+        assert!(rest.starts_with("<7>{"), "{text}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod other_users;
 mod promises;
 mod quarantine;
 mod secrets;
+mod service_manager;
 mod sigkill;
 mod soak;
 #[cfg(target_os = "linux")]
