@@ -122,6 +122,7 @@ impl Case {
             vec!["resume"],
             vec!["queue", "list"],
             vec!["queue", "retry"],
+            vec!["completions", "bash"],
             vec!["check-config"],
             // Not the two that change the machine.
             vec!["service", "status"],
