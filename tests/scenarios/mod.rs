@@ -37,6 +37,14 @@ mod secrets;
 mod sigkill;
 mod soak;
 mod strangers;
+#[cfg(target_os = "linux")]
+mod systemd_package;
+#[cfg(target_os = "linux")]
+mod systemd_sandbox;
+#[cfg(target_os = "linux")]
+mod systemd_service;
+#[cfg(target_os = "linux")]
+mod systemd_trouble;
 mod tls;
 mod unnoticed;
 mod usage;
