@@ -1,4 +1,5 @@
-//! Places where a test stops the process, to look at what is there at that instant, and to kill it.
+//! Places where a test stops the process, to look at what is there at that instant, and to kill it; or has one thread hang,
+//! to see that somebody notices.
 //!
 //! What must always hold: no release build can be stopped here; in a debug build nothing happens unless the environment
 //! asks for it, and then once.
@@ -14,6 +15,8 @@ use crate::seal;
 /// In debug builds: the place where to stop, and at which time of coming by (`settle-before:3`; the first without a
 /// number).
 const STOP_AT: &str = "WAVEFLOW_SYNC_AGENT_STOP_AT";
+/// The same, for the place where the thread is to hang.
+const HANG_AT: &str = "WAVEFLOW_SYNC_AGENT_HANG_AT";
 
 /// Where it can be stopped: around everything that outlives the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,14 +103,20 @@ impl Place {
     }
 }
 
-/// Stops the process if it was asked to stop at this time of coming by. It goes on from here after SIGCONT.
+/// Stops the process if it was asked to stop at this time of coming by (it goes on from here after SIGCONT), or has the
+/// thread hang, if that was asked for.
 pub fn here(place: Place) {
     if cfg!(debug_assertions) {
-        static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
-        let asked = ASKED.get_or_init(|| seal::asked(STOP_AT)?.to_str().and_then(Asked::parse));
-        if asked.as_ref().is_some_and(|asked| asked.is_due(place)) {
+        static STOP: OnceLock<Option<Asked>> = OnceLock::new();
+        static HANG: OnceLock<Option<Asked>> = OnceLock::new();
+        if Asked::of(&STOP, STOP_AT).is_some_and(|asked| asked.is_due(place)) {
             // To this thread, not to the process: it must not come any further while another one takes the signal.
             let _ = raise(SIGSTOP);
+        }
+        if Asked::of(&HANG, HANG_AT).is_some_and(|asked| asked.is_due(place)) {
+            loop {
+                std::thread::park();
+            }
         }
     }
 }
@@ -119,6 +128,10 @@ struct Asked {
 }
 
 impl Asked {
+    fn of(known: &'static OnceLock<Option<Self>>, variable: &str) -> Option<&'static Self> {
+        known.get_or_init(|| seal::asked(variable)?.to_str().and_then(Self::parse)).as_ref()
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (name, time) = text.split_once(':').unwrap_or((text, "1"));
         let place = Place::ALL.into_iter().find(|place| place.name() == name)?;

@@ -106,6 +106,7 @@ pub mod push;
 pub mod queue;
 pub mod record;
 pub mod seal;
+pub mod service;
 pub mod state;
 pub mod status;
 pub mod surroundings;

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -70,12 +71,29 @@ impl From<Level> for LevelFilter {
     }
 }
 
+/// Whether stderr is the journal's.
+static IN_JOURNAL: OnceLock<bool> = OnceLock::new();
+
+/// Looks where stderr goes, for the rest of the process.
+pub fn note_journal(env: &Environment) {
+    let stderr = rustix::fs::fstat(io::stderr()).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    IN_JOURNAL.get_or_init(|| is_journal(stderr.as_deref(), env));
+}
+
+fn is_in_journal() -> bool {
+    IN_JOURNAL.get().is_some_and(|is| *is)
+}
+
+/// What stands before a line about a failure that is no event: in the journal, its priority.
+pub fn error_prefix() -> String {
+    if is_in_journal() { format!("<{}>", priority(tracing::Level::ERROR)) } else { String::new() }
+}
+
 /// Starts logging to stderr, for the rest of the process. Where somebody else already did, theirs stays.
 pub fn start(level: Level, format: Format, env: &Environment) {
-    let stderr = rustix::fs::fstat(io::stderr()).ok().map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
     let style = match format {
         Format::Json => Style::Json,
-        Format::Text if is_journal(stderr.as_deref(), env) => Style::Journal,
+        Format::Text if is_in_journal() => Style::Journal,
         Format::Text => Style::Text { colour: is_coloured(io::stderr().is_terminal(), env) },
     };
     // The only error is that there is a subscriber already, and then there is logging.

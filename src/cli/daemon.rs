@@ -3,16 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::app::directory;
-use crate::config::{Config, Environment, Flags};
+use crate::config::{Config, Environment};
 use crate::control::client::{Answer, ClientError, ask};
+use crate::daemon::Start;
 use crate::exit::Exit;
 use crate::lock::DirectoryLock;
 use crate::record::Record;
 use crate::state::{StateError, StateFile};
 
 /// The daemon, until a signal ends it.
-pub(super) fn run(config: &Config, flags: Flags, env: &Environment, json: bool) -> Exit {
-    match crate::daemon::run(config, flags, env.clone()) {
+pub(super) fn run(start: Start, json: bool) -> Exit {
+    match crate::daemon::run(start) {
         Ok(exit) => exit,
         Err((message, exit)) => {
             super::complain(&message, "cannot_run", json);
@@ -30,11 +31,16 @@ pub(super) fn drain(config: &Config, profile: Option<i64>, json: bool) -> Exit {
     })
 }
 
+/// Has the configuration read again; fails where the daemon did not take it.
+pub(super) fn reload(config: &Config, json: bool) -> Exit {
+    asked(config, "reload", json, |answer| (answer["message"].as_str().unwrap_or_default().to_owned(), Exit::Done))
+}
+
 /// Stops or starts sending; without a daemon, for the next one and for `once`.
 pub(super) fn pause(config: &Config, paused: bool, json: bool, env: &Environment) -> Exit {
     let line = if paused { "pause" } else { "resume" };
     let words = if paused { "Paused: nothing is sent until `waveflow-sync-agent resume`." } else { "Sending again." };
-    match ask(&config.control.socket, line) {
+    match ask(&config.control, line) {
         Err(ClientError::NoDaemon { .. }) => match note_paused(config, paused, env) {
             Ok(()) => {
                 super::answer(&if json { json!({"paused": paused}).to_string() } else { words.to_owned() }, Exit::Done)
@@ -66,7 +72,7 @@ fn note_paused(config: &Config, paused: bool, env: &Environment) -> Result<(), (
 
 /// Asks the daemon, prints its answer as it is or in words.
 pub(super) fn asked(config: &Config, line: &str, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
-    told(ask(&config.control.socket, line), json, words)
+    told(ask(&config.control, line), json, words)
 }
 
 /// Prints what the daemon answered, if it did.
@@ -90,6 +96,7 @@ fn refused(answer: &Value, json: bool) -> Exit {
     match code {
         "unknown_profile" | "not_found" | "wrong_argument" | "unknown_command" => Exit::Usage,
         "wrong_configuration" => Exit::Config,
+        "not_permitted" => Exit::NotPermitted,
         _ => Exit::TryLater,
     }
 }

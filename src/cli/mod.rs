@@ -23,8 +23,10 @@ use serde_json::json;
 
 use crate::config::values::Choice;
 use crate::config::{self, Environment, Flags};
+use crate::daemon::Start;
 use crate::exit::Exit;
 use crate::log;
+use crate::service::activation;
 
 /// Delivers what the `WaveFlow` desktop app has queued to your waveflow-server.
 #[derive(Debug, Parser)]
@@ -76,6 +78,8 @@ enum Command {
     },
     /// Show how things stand, for the daemon and for each profile.
     Status,
+    /// Have the running daemon read its configuration again, and drain.
+    Reload,
     /// Stop sending until `resume`, restarts included.
     Pause,
     /// Send again.
@@ -135,8 +139,17 @@ impl Cli {
     fn run(self, env: &Environment) -> Exit {
         let json = self.global.json;
         let flags = Flags::from(self.global);
+        // Before anything has a thread.
+        let inherited = if matches!(self.command, Command::Run) { activation::socket() } else { None };
+        log::note_journal(env);
         let loaded = match config::load(&flags, env) {
             Ok(loaded) => loaded,
+            Err(error) if inherited.is_some() => {
+                // Whoever waits at the socket would have us started again, for ever: he is told instead.
+                log::start(log::Level::Info, log::Format::Text, env);
+                let config = Err((error.to_string(), Exit::Config));
+                return daemon::run(Start { config, flags, env: env.clone(), inherited }, json);
+            }
             Err(error) => {
                 complain(&error.to_string(), "wrong_configuration", json);
                 return Exit::Config;
@@ -145,7 +158,8 @@ impl Cli {
         log::start(loaded.config.log.level, loaded.config.log.format, env);
         match self.command {
             Command::CheckConfig => check_config::run(&loaded, env, json),
-            Command::Run => daemon::run(&loaded.config, flags, env, json),
+            Command::Run => daemon::run(Start { config: Ok(loaded.config), flags, env: env.clone(), inherited }, json),
+            Command::Reload => daemon::reload(&loaded.config, json),
             Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
             Command::Status => status::run(&loaded.config, json, env),
             Command::Pause => daemon::pause(&loaded.config, true, json, env),
@@ -182,7 +196,7 @@ fn complain(message: &str, code: &str, json: bool) {
         answer(&json!({"error": {"code": code, "message": message}}).to_string(), Exit::Done);
     } else {
         // Nowhere is left to tell that stderr is gone.
-        let _ = writeln!(io::stderr(), "waveflow-sync-agent: {message}");
+        let _ = writeln!(io::stderr(), "{}waveflow-sync-agent: {message}", log::error_prefix());
     }
 }
 

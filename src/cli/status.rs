@@ -12,7 +12,7 @@ use crate::status::{Status, for_people};
 use crate::survey;
 
 pub(super) fn run(config: &Config, json: bool, env: &Environment) -> Exit {
-    match ask(&config.control.socket, "status") {
+    match ask(&config.control, "status") {
         Ok(status) => super::answer(&if json { status.line } else { for_people(&status.value) }, Exit::Done),
         Err(error @ (ClientError::NoDaemon { .. } | ClientError::Ended { .. })) => {
             let status = without_daemon(config, env);

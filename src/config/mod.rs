@@ -120,6 +120,9 @@ impl Choice for WatchMode {
 pub struct Control {
     /// Absolute, and short enough for a socket's address.
     pub socket: PathBuf,
+    /// Where nobody named one: the place of an agent that was started with the user's runtime directory where we have none
+    /// (`su`, cron), or without where we have one (a system service). Commands look there too.
+    pub other: Option<PathBuf>,
 }
 
 /// `[metrics]`
@@ -229,7 +232,7 @@ fn blank(env: &Environment) -> Config {
         drain: Drain { interval: Duration::ZERO, batch_ops: 0, batch_bytes: 0 },
         retry: Retry { initial: Duration::ZERO, max: Duration::ZERO },
         watch: Watch { mode: WatchMode::Auto, poll_interval: Duration::ZERO },
-        control: Control { socket: PathBuf::new() },
+        control: Control { socket: PathBuf::new(), other: None },
         metrics: Metrics { listen: None },
         log: Log { level: log::Level::Info, format: log::Format::Text },
     }
@@ -311,7 +314,7 @@ impl Loading<'_> {
             return Err(ConfigError::NoHome);
         }
         if config.control.socket.as_os_str().is_empty() {
-            config.control.socket = default_socket(&config.state_dir, self.env);
+            config.control = default_sockets(&config.state_dir, self.env);
         }
         self.check_socket()?;
         self.check_retry()
@@ -345,10 +348,17 @@ impl Loading<'_> {
 }
 
 /// Where only this user can reach it, and where it is gone after a restart if the system has such a place.
-fn default_socket(state_dir: &Path, env: &Environment) -> PathBuf {
+fn default_sockets(state_dir: &Path, env: &Environment) -> Control {
+    let (below, beside) =
+        (|dir: PathBuf| dir.join("waveflow").join("sync-agent.sock"), state_dir.join("sync-agent.sock"));
     match (env.platform(), env.runtime_dir()) {
-        (Platform::Linux, Some(dir)) => dir.join("waveflow").join("sync-agent.sock"),
-        _ => state_dir.join("sync-agent.sock"),
+        (Platform::MacOs, _) => Control { socket: beside, other: None },
+        (Platform::Linux, Some(dir)) => Control { socket: below(dir.to_owned()), other: Some(beside) },
+        (Platform::Linux, None) => {
+            // systemd's choice for it; elsewhere nothing is there.
+            let usual = format!("/run/user/{}", rustix::process::geteuid().as_raw());
+            Control { socket: beside, other: Some(below(usual.into())) }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::config::Control;
 use crate::trust::{self, TrustError};
 
 /// The longest answer that is read: a list of a few thousand ops fits.
@@ -49,11 +50,23 @@ pub enum ClientError {
     },
 }
 
-/// Sends `line` and reads the one answer.
+/// Sends `line` to the agent and reads the one answer. Where nobody is behind its socket, the other place it may have been
+/// started with is tried.
 ///
 /// # Errors
 /// Nobody answers.
-pub fn ask(path: &Path, line: &str) -> Result<Answer, ClientError> {
+pub fn ask(control: &Control, line: &str) -> Result<Answer, ClientError> {
+    let answer = ask_at(&control.socket, line);
+    match (&answer, &control.other) {
+        (Err(ClientError::NoDaemon { .. }), Some(other)) => match ask_at(other, line) {
+            Err(ClientError::NoDaemon { .. } | ClientError::NotPermitted { .. }) => answer,
+            found => found,
+        },
+        _ => answer,
+    }
+}
+
+fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
     if is_strangers(path) {
         let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use tokio::time::timeout_at;
 
 use super::command::Command;
 use super::lines::Lines;
+use super::reception::Reception;
 use super::server::{WRITE_TIMEOUT, answer, converse, error, next_line, write};
 use super::socket;
-use crate::daemon::agent::Agent;
 use crate::exit::Exit;
 
 /// Clients at a time; a person has one or two, a settings page one.
@@ -36,11 +37,12 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 /// That it fails is said again after this.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
-/// The bound socket.
+/// The socket that is listened on.
 #[derive(Debug)]
 pub struct Listener {
     socket: Option<UnixListener>,
     path: PathBuf,
+    /// Where we made it.
     inode: Option<(u64, u64)>,
 }
 
@@ -50,10 +52,24 @@ impl Listener {
     /// # Errors
     /// For people, and how to end with it.
     pub fn bind(path: &Path) -> Result<Self, (String, Exit)> {
-        let bound = socket::bind(path)?;
-        let listener = UnixListener::from_std(bound)
-            .map_err(|error| (format!("control socket {}: {error}", path.display()), Exit::TryLater))?;
-        Ok(Self { socket: Some(listener), path: path.to_owned(), inode: socket::inode(path) })
+        Self::over(socket::bind(path)?, path.to_owned(), socket::inode(path))
+    }
+
+    /// Takes over one that the service manager made, and keeps.
+    ///
+    /// # Errors
+    /// For people, and how to end with it.
+    pub fn inherit(socket: StdListener) -> Result<Self, (String, Exit)> {
+        let address = socket.local_addr().ok();
+        let path = address.and_then(|address| Some(address.as_pathname()?.to_owned())).unwrap_or_default();
+        Self::over(socket, path, None)
+    }
+
+    fn over(socket: StdListener, path: PathBuf, inode: Option<(u64, u64)>) -> Result<Self, (String, Exit)> {
+        let listener = socket.set_nonblocking(true).and_then(|()| UnixListener::from_std(socket));
+        let listener =
+            listener.map_err(|error| (format!("control socket {}: {error}", path.display()), Exit::TryLater))?;
+        Ok(Self { socket: Some(listener), path, inode })
     }
 
     /// What to accept on; once.
@@ -66,7 +82,7 @@ impl Listener {
         &self.path
     }
 
-    /// Removes the socket, if it is still ours.
+    /// Removes the socket, if we made it and it is still ours.
     pub fn remove(&self) {
         if self.inode.is_some() && socket::inode(&self.path) == self.inode {
             // A stale socket is replaced at the next start anyway.
@@ -76,8 +92,7 @@ impl Listener {
 }
 
 /// Accepts and answers for ever; its clients end with it.
-pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
-    let Some(listener) = listener else { return };
+pub async fn serve(listener: UnixListener, reception: Rc<Reception>) {
     let (seats, newcomers) = (Seats::default(), Arc::new(Semaphore::new(NEWCOMERS_MAX)));
     let mut tasks = JoinSet::new();
     let mut said: Option<Instant> = None;
@@ -86,7 +101,7 @@ pub async fn serve(listener: Option<UnixListener>, agent: Rc<Agent>) {
             (accepted, room) = accept(&listener, &newcomers) => match accepted {
                 // Before there is a seat for him: strangers fill none, however many come.
                 Ok(stream) if !is_owner(&stream) => drop(stream),
-                Ok(stream) => drop(tasks.spawn_local(newcomer(stream, Rc::clone(&agent), seats.clone(), room))),
+                Ok(stream) => drop(tasks.spawn_local(newcomer(stream, Rc::clone(&reception), seats.clone(), room))),
                 Err(error) => {
                     if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
                         said = Some(Instant::now());
@@ -136,7 +151,7 @@ impl Drop for Seat {
 }
 
 /// Listens to a client that has no seat yet, and finds him one if he is more than a waker.
-async fn newcomer(mut stream: UnixStream, agent: Rc<Agent>, seats: Seats, room: Option<OwnedSemaphorePermit>) {
+async fn newcomer(mut stream: UnixStream, reception: Rc<Reception>, seats: Seats, room: Option<OwnedSemaphorePermit>) {
     let deadline = tokio::time::Instant::now() + NEWCOMER;
     let mut lines = Lines::default();
     let first = loop {
@@ -146,7 +161,7 @@ async fn newcomer(mut stream: UnixStream, agent: Rc<Agent>, seats: Seats, room: 
         if !matches!(Command::parse(words), Ok(Command::Wake(_))) {
             break Some(line);
         }
-        if !answer(words, &agent, &mut stream, NEWCOMER).await {
+        if !answer(words, &reception, &mut stream, NEWCOMER).await {
             return;
         }
         // Looked at here too, as one who always has another line is never waited for; and not before the first line: what
@@ -157,7 +172,7 @@ async fn newcomer(mut stream: UnixStream, agent: Rc<Agent>, seats: Seats, room: 
     };
     if let Some(_seat) = Seat::take(&seats.clients) {
         drop(room);
-        converse(stream, lines, first, agent).await;
+        converse(stream, lines, first, reception).await;
     } else if let Some(_seat) = Seat::take(&seats.refused) {
         drop(room);
         refuse(stream).await;

@@ -4,11 +4,12 @@
 //! stalls, floods or vanishes costs nobody else anything.
 //!
 //! Reading order: [`lines`] (bytes to lines), [`command`] (lines to commands), [`socket`] (making and finding the socket),
-//! [`door`] (who is let in), [`server`] (what is answered), [`client`].
+//! [`door`] (who is let in), [`reception`] (who answers), [`server`] (what is answered), [`client`].
 
 pub mod client;
 pub mod command;
 pub mod door;
 pub mod lines;
+pub mod reception;
 pub mod server;
 pub mod socket;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 
 use super::command::{Command, LINE_MAX, LINES, NoCommand};
 use super::lines::{Lines, TooLong};
+use super::reception::Reception;
 use crate::cli::outcome::Report;
 use crate::daemon::agent::Agent;
 use crate::survey::Listed;
@@ -36,7 +36,7 @@ pub async fn converse(
     mut stream: UnixStream,
     mut lines: Lines,
     first: Option<Result<String, TooLong>>,
-    agent: Rc<Agent>,
+    reception: Rc<Reception>,
 ) {
     let (mut next, mut patience) = (first, FIRST_LINE);
     loop {
@@ -49,7 +49,7 @@ pub async fn converse(
         };
         patience = NEXT_LINE;
         let goes_on = if let Ok(line) = line {
-            answer(&line, &agent, &mut stream, WRITE_TIMEOUT).await
+            answer(&line, &reception, &mut stream, WRITE_TIMEOUT).await
         } else {
             let words = format!("a line has at most {LINE_MAX} bytes");
             write(&mut stream, &error("line_too_long", &words), WRITE_TIMEOUT).await;
@@ -79,13 +79,13 @@ pub async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Res
 }
 
 /// Answers a line; whether the client took the answer within `patience`.
-pub async fn answer(line: &str, agent: &Rc<Agent>, stream: &mut UnixStream, patience: Duration) -> bool {
+pub async fn answer(line: &str, reception: &Reception, stream: &mut UnixStream, patience: Duration) -> bool {
     let command = Command::parse(line);
     let answer = match command.clone() {
         // Whoever sent it, what he told of is committed.
-        Ok(command @ Command::Wake(_)) => perform(command, agent).await,
+        Ok(command @ Command::Wake(_)) => reception.answer(command).await,
         Ok(command) => tokio::select! {
-            answer = perform(command, agent) => answer,
+            answer = reception.answer(command) => answer,
             () = vanished(stream) => return false,
         },
         Err(NoCommand::Unknown) => error("unknown_command", "no such command; try help"),
@@ -96,9 +96,9 @@ pub async fn answer(line: &str, agent: &Rc<Agent>, stream: &mut UnixStream, pati
     let sent = stream.try_write(line.as_bytes()).unwrap_or(0);
     let Some(rest) = line.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) else { return true };
     let taken = write_all(stream, rest, patience).await;
-    if let Ok(Command::Wake(profile)) = command {
+    if let (Ok(Command::Wake(profile)), Some(agent)) = (command, reception.agent()) {
         // There was a pause. What was committed in it counts too.
-        wake_for_commit(profile, agent);
+        wake_for_commit(profile, &agent);
     }
     taken
 }
@@ -114,7 +114,8 @@ async fn vanished(stream: &UnixStream) {
     }
 }
 
-async fn perform(command: Command, agent: &Rc<Agent>) -> String {
+/// What the agent answers.
+pub async fn perform(command: Command, agent: &Rc<Agent>) -> String {
     match command {
         Command::Drain(profile) => drain(profile, agent).await,
         Command::Status => serde_json::to_string(&agent.status().await)
@@ -135,7 +136,8 @@ async fn perform(command: Command, agent: &Rc<Agent>) -> String {
             Err(message) => error("unavailable", &message),
         },
         Command::Wake(profile) => wake(profile, agent).await,
-        Command::Reload => reload(agent).await,
+        // The daemon's own matter; see `Reception`.
+        Command::Reload => error("internal", "nobody reloads here"),
         Command::Ping => {
             json!({"pong": true, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")}).to_string()
         }
@@ -192,17 +194,6 @@ fn wake_for_commit(profile: Option<i64>, agent: &Rc<Agent>) {
 
 fn unknown_profile(number: i64) -> String {
     error("unknown_profile", &format!("there is no profile {number}"))
-}
-
-async fn reload(agent: &Rc<Agent>) -> String {
-    let (answer, done) = oneshot::channel();
-    // Where the daemon is ending, the answer's other end is dropped too.
-    let _ = agent.ask_for_reload(answer).await;
-    match done.await {
-        Ok(Ok(words)) => json!({"reloaded": true, "message": words}).to_string(),
-        Ok(Err(message)) => error("wrong_configuration", &message),
-        Err(_) => error("internal", "the agent is ending"),
-    }
 }
 
 /// `{"error": …}`.

@@ -74,7 +74,6 @@ pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
 }
 

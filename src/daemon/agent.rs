@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::home::Home;
@@ -28,9 +28,6 @@ use crate::trigger::slot::Wake;
 use crate::trigger::watch::Watched;
 use crate::worker::engine::Engine;
 
-/// A client wants the configuration to be read again, which the daemon itself does; the answer goes here.
-pub type Reload = oneshot::Sender<Result<String, String>>;
-
 /// The shared parts.
 pub struct Agent {
     engine: RefCell<Rc<Engine>>,
@@ -41,7 +38,8 @@ pub struct Agent {
     /// Profiles that were sent away and may still wait for what is on the wire. Whoever comes under the same number
     /// waits for them; nobody else does.
     leaving: RefCell<BTreeMap<i64, JoinHandle<()>>>,
-    reloads: mpsc::Sender<Reload>,
+    /// Rings when how things stand may have changed.
+    pub news: Rc<Notify>,
     began: Instant,
     /// Why the profiles could not be listed, if they could not.
     trouble: RefCell<Option<String>>,
@@ -59,12 +57,7 @@ impl Agent {
     ///
     /// # Errors
     /// For people, and how to end with it.
-    pub fn new(
-        config: &Config,
-        flags: Flags,
-        env: Environment,
-        reloads: mpsc::Sender<Reload>,
-    ) -> Result<Self, (String, Exit)> {
+    pub fn new(config: &Config, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
         let engine = RefCell::new(Rc::new(Engine::new(config, &env)?));
         let home = RefCell::new(Home::find(config, &env));
         Ok(Self {
@@ -74,7 +67,7 @@ impl Agent {
             home,
             profiles: RefCell::default(),
             leaving: RefCell::default(),
-            reloads,
+            news: Rc::default(),
             began: Instant::now(),
             trouble: RefCell::default(),
             registry: Known::default(),
@@ -191,7 +184,7 @@ impl Agent {
         for profile in profiles {
             served.entry(profile.id).or_insert_with(|| {
                 let predecessor = self.leaving.borrow_mut().remove(&profile.id);
-                let newcomer = Rc::new(Served::new(profile));
+                let newcomer = Rc::new(Served::new(profile, Rc::clone(&self.news)));
                 let (hirer, directory, profile) = (Rc::clone(&engine), directory.to_owned(), newcomer.profile.clone());
                 let hire = move || hirer.worker(&directory, profile.clone());
                 let life = serve(Rc::clone(&newcomer), Rc::clone(&engine), Rc::clone(&self.registry), hire);
@@ -304,14 +297,6 @@ impl Agent {
         })
     }
 
-    /// Has the daemon read the configuration again.
-    ///
-    /// # Errors
-    /// It is ending.
-    pub async fn ask_for_reload(&self, reload: Reload) -> Result<(), mpsc::error::SendError<Reload>> {
-        self.reloads.send(reload).await
-    }
-
     /// `drain now`: a pass that begins after this call, for one profile or for all.
     pub async fn drain(&self, profile: Option<i64>) -> Vec<(ProfileLabel, Outcome)> {
         if self.problem().is_some() {
@@ -374,7 +359,7 @@ impl Agent {
     }
 
     /// What is wrong with all profiles at once.
-    fn problem(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         let waiting = self.home.borrow().problem().map(|problem| format!("{problem}; waiting for it"));
         waiting.or_else(|| self.trouble.borrow().clone())
     }

@@ -1,160 +1,170 @@
 //! The daemon: the only place that spawns, supervises and shuts down.
 //!
-//! [`home`] is the app's directory as long as it is there, [`agent`] the profiles in it, [`served`] one of them as
-//! others see it, [`serve`] the life of its worker; [`Daemon::run`] holds them together.
+//! [`house`] is everything from start to signal, [`Daemon`] what it does while it can serve, [`home`] the app's directory
+//! as long as it is there, [`agent`] the profiles in it, [`served`] one of them as others see it, [`serve`] the life of its
+//! worker, [`vitals`] what the service manager is told of them all.
 //!
 //! What must always hold: every task is joined or aborted by who spawned it; a profile that fails takes no other with
 //! it; after the first SIGTERM nothing new is begun and [`GRACE`] is the most it takes.
 
 pub mod agent;
 mod home;
+mod house;
 pub mod serve;
 pub mod served;
+mod vitals;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::agent::{Agent, Reload};
+use self::agent::Agent;
+pub use self::house::{GRACE, Start, run};
 use crate::clock;
-use crate::config::{Config, Environment, Flags};
-use crate::control::door;
+use crate::control::reception::{Reload, Trouble};
 use crate::exit::Exit;
+use crate::service::headline::local_time;
+use crate::service::manager::Manager;
 use crate::trigger::nap::slept;
 use crate::trigger::signals::Signals;
 use crate::trigger::slot::Wake;
 use crate::trigger::watch::{Seen, Watch};
+use crate::worker::pulse::Pulse;
 
-/// How long what is on the wire may take after the first signal to stop: the service manager's patience is longer.
-pub const GRACE: Duration = Duration::from_millis(4500);
 /// Whatever `stat` says, the files are looked into this often: a file system may keep no times.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
-/// Clients that wait for a reload; more than there are clients.
-const RELOADS: usize = 64;
 /// After `app.db` was written to it is read once more: what the watch saw is visible by then (see `serve`).
 const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 /// A timer that fires a little early has fired.
 const TIMER_SLACK: Duration = Duration::from_millis(50);
 /// Looks at the clocks at least this often, so that waking from sleep is noticed soon.
 const CLOCKS_EVERY: Duration = Duration::from_secs(30);
+/// The service manager is told how things stand at most this often: a busy app changes that a hundred times a second.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until a signal ends it.
-///
-/// # Errors
-/// For people, and how to end with it.
-pub fn run(config: &Config, flags: Flags, env: Environment) -> Result<Exit, (String, Exit)> {
-    let internal = |what: &str, error: &dyn std::fmt::Display| (format!("{what}: {error}"), Exit::TryLater);
-    // Whatever we make is the owner's alone; the app's databases keep their own modes (SQLite sees to that).
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| internal("cannot start", &error))?;
-    let tasks = LocalSet::new();
-    let exit = {
-        // Sockets and signals belong to the reactor from the start.
-        let _entered = runtime.enter();
-        let stops = Signals::stops().map_err(|error| internal("signals", &error))?;
-        Daemon::start(config, flags, env).map(|daemon| tasks.block_on(&runtime, daemon.run(stops)))
-    };
-    drop(tasks);
-    // A lookup that hangs in the resolver must not keep us.
-    runtime.shutdown_background();
-    exit
-}
-
-struct Daemon {
+/// What wakes and supervises the agent's profiles.
+struct Daemon<'a> {
     agent: Rc<Agent>,
-    reloads: Signals,
-    asked: mpsc::Receiver<Reload>,
+    manager: &'a Manager,
+    reloads: &'a mut Signals,
+    asked: &'a mut mpsc::Receiver<Reload>,
     watch: Watch,
-    listener: door::Listener,
     refresh_again: Option<tokio::time::Instant>,
+    /// The service manager is to be told how things stand then.
+    say_at: Option<tokio::time::Instant>,
+    /// Why the last configuration was not taken.
+    refused: Option<String>,
+    /// Whether it gets on itself, by `began`.
+    pulse: Rc<Pulse>,
+    began: Instant,
+    /// What the clocks said when last looked at.
+    clocks: (SystemTime, Instant),
+    /// The files were last looked into whatever `stat` said.
+    looked: Instant,
+    ticked: Instant,
 }
 
-impl Daemon {
-    fn start(config: &Config, flags: Flags, env: Environment) -> Result<Self, (String, Exit)> {
-        let reloads = Signals::reloads().map_err(|error| (format!("signals: {error}"), Exit::TryLater))?;
-        let listener = door::Listener::bind(&config.control.socket)?;
-        let (sender, asked) = mpsc::channel(RELOADS);
-        let watch = Watch::new(config.watch.mode, config.watch.poll_interval);
-        let agent = Rc::new(Agent::new(config, flags, env, sender)?);
-        Ok(Self { agent, reloads, asked, watch, listener, refresh_again: None })
+/// What there is to do.
+enum Occasion {
+    Again,
+    Reload(Option<Reload>),
+    News,
+    Say,
+    Seen(Vec<Seen>),
+    Timer,
+}
+
+impl<'a> Daemon<'a> {
+    fn new(
+        agent: Rc<Agent>,
+        manager: &'a Manager,
+        reloads: &'a mut Signals,
+        asked: &'a mut mpsc::Receiver<Reload>,
+    ) -> Self {
+        let config = &agent.engine().config;
+        let now = Instant::now();
+        let mut daemon = Self {
+            agent,
+            manager,
+            reloads,
+            asked,
+            watch: Watch::new(config.watch.mode, config.watch.poll_interval),
+            refresh_again: None,
+            say_at: None,
+            refused: None,
+            pulse: Rc::default(),
+            began: now,
+            clocks: (clock::now(), now),
+            looked: now,
+            ticked: now,
+        };
+        daemon.rewatch();
+        daemon
     }
 
-    async fn run(mut self, mut stops: Signals) -> Exit {
-        let agent = Rc::clone(&self.agent);
-        if let Err((message, exit)) = agent.enter().await {
-            tracing::error!("{message}");
-            self.listener.remove();
-            return exit;
-        }
-        let serving = tokio::task::spawn_local(door::serve(self.listener.take(), Rc::clone(&agent)));
-        self.rewatch();
-        tracing::info!(
-            "waveflow-sync-agent {} serves {} profile(s); socket {}",
-            env!("CARGO_PKG_VERSION"),
-            agent.served().len(),
-            self.listener.path().display()
-        );
-        // Whatever is under way, a reload that waits for a server for one: the signal is heard.
+    /// Serves, and shows the service manager that it does, for ever.
+    async fn run(mut self) -> Infallible {
+        let signs = vitals::show(Rc::clone(&self.agent), self.manager, Rc::clone(&self.pulse), self.began);
         tokio::select! {
-            () = self.live() => {}
-            () = stops.next() => {}
+            never = self.live() => never,
+            never = signs => never,
         }
-        tracing::info!("stopping");
-        serving.abort();
-        self.listener.remove();
-        tokio::select! {
-            () = agent.leave() => {}
-            () = tokio::time::sleep(GRACE) => tracing::warn!("what is on the wire takes too long; it will be sent again"),
-            () = stops.next() => {}
-        }
-        Exit::Done
     }
 
     /// For ever.
-    async fn live(&mut self) {
-        let agent = Rc::clone(&self.agent);
+    async fn live(&mut self) -> Infallible {
+        self.manager.ready(&self.headline());
         let mut timer = self.timer();
-        let mut clocks = (clock::now(), Instant::now());
-        let (mut looked, mut ticked) = (Instant::now(), Instant::now());
         loop {
-            let again = self.refresh_again;
-            tokio::select! {
-                () = at(again) => {
+            self.pulse.rest();
+            let (again, say_at) = (self.refresh_again, self.say_at);
+            let occasion = tokio::select! {
+                () = at(again) => Occasion::Again,
+                () = self.reloads.next() => Occasion::Reload(None),
+                Some(answer) = self.asked.recv() => Occasion::Reload(Some(answer)),
+                () = self.agent.news.notified(), if self.manager.listens() && say_at.is_none() => Occasion::News,
+                () = at(say_at) => Occasion::Say,
+                seen = self.watch.next() => Occasion::Seen(seen),
+                _ = timer.tick() => Occasion::Timer,
+            };
+            self.pulse.beat(self.began.elapsed());
+            match occasion {
+                Occasion::Again => {
                     self.refresh_again = None;
                     self.refresh().await;
                 }
-                () = self.reloads.next() => {
-                    if let Err(message) = self.reload().await {
-                        tracing::error!("the configuration is as before: {message}");
-                    }
-                    timer = self.timer();
-                }
-                Some(answer) = self.asked.recv() => {
+                Occasion::Reload(answer) => {
                     let done = self.reload().await;
                     timer = self.timer();
-                    let _ = answer.send(done);
-                }
-                seen = self.watch.next() => self.seen(seen).await,
-                _ = timer.tick() => {
-                    let woke = nap(&mut clocks);
-                    let due = looked.elapsed() >= LOOK_EVERY;
-                    if due {
-                        looked = Instant::now();
-                    }
-                    let interval = agent.engine().config.drain.interval;
-                    if woke || due || ticked.elapsed() + TIMER_SLACK >= interval {
-                        ticked = Instant::now();
-                        agent.tick(woke, due).await;
-                        self.rewatch();
+                    if let Some(answer) = answer {
+                        let _ = answer.send(done);
                     }
                 }
+                Occasion::News => self.say_at = Some(tokio::time::Instant::now() + SAY_EVERY),
+                Occasion::Say => {
+                    self.say_at = None;
+                    self.manager.status(&self.headline());
+                }
+                Occasion::Seen(seen) => self.seen(seen).await,
+                Occasion::Timer => self.tick().await,
             }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let woke = nap(&mut self.clocks);
+        let due = self.looked.elapsed() >= LOOK_EVERY;
+        if due {
+            self.looked = Instant::now();
+        }
+        let interval = self.agent.engine().config.drain.interval;
+        if woke || due || self.ticked.elapsed() + TIMER_SLACK >= interval {
+            self.ticked = Instant::now();
+            self.agent.tick(woke, due).await;
+            self.rewatch();
         }
     }
 
@@ -189,12 +199,28 @@ impl Daemon {
         self.rewatch();
     }
 
-    async fn reload(&mut self) -> Result<String, String> {
-        let done = self.agent.reload().await?;
-        let engine = self.agent.engine();
-        self.watch = Watch::new(engine.config.watch.mode, engine.config.watch.poll_interval);
-        self.rewatch();
-        Ok(done)
+    async fn reload(&mut self) -> Result<String, Trouble> {
+        self.manager.reloading();
+        let done = self.agent.reload().await;
+        match &done {
+            Ok(_) => {
+                let engine = self.agent.engine();
+                self.watch = Watch::new(engine.config.watch.mode, engine.config.watch.poll_interval);
+                self.rewatch();
+            }
+            Err(message) => tracing::error!("the configuration is as before: {message}"),
+        }
+        self.refused = done.as_ref().err().cloned();
+        self.manager.ready(&self.headline());
+        done.map_err(|message| (message, Exit::Config))
+    }
+
+    fn headline(&self) -> String {
+        let mut headline = vitals::headline(&self.agent);
+        if let Some(why) = &self.refused {
+            headline.trouble = Some(format!("the configuration is as before: {why}"));
+        }
+        headline.words(local_time)
     }
 
     fn rewatch(&mut self) {

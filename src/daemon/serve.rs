@@ -41,10 +41,10 @@ pub type Known = Rc<RefCell<Option<Signature>>>;
 /// Serves a profile until it is stopped, with what `hire` hires, again where that was lost to a bug of ours.
 pub async fn serve<F: Files>(served: Rc<Served>, engine: Rc<Engine>, registry: Known, hire: impl Fn() -> Worker<F>) {
     let mut life = Life {
-        served,
         engine,
         registry,
-        worker: hire(),
+        worker: hire().with_pulse(Rc::clone(&served.pulse)),
+        served,
         hire,
         retry: false,
         closed: None,
@@ -92,6 +92,7 @@ enum Chore {
 
 impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
     async fn step(&mut self) {
+        self.served.pulse.beat(self.engine.now());
         let wait = self.worker.wait(&self.engine);
         let next_attempt =
             wait.filter(|_| self.retry || self.served.wanted().is_some()).map(|wait| self.engine.now() + wait);
@@ -149,7 +150,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
 
     async fn pass(&mut self) {
         if !self.worker.is_whole() {
-            self.worker = (self.hire)();
+            self.worker = (self.hire)().with_pulse(Rc::clone(&self.served.pulse));
         }
         if self.worker.url().is_some_and(|url| self.engine.servers.is_failing(url)) {
             // Nobody waits for a server, or keeps others from it, whose ops go elsewhere.
@@ -180,12 +181,14 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         self.note(&outcome);
         self.served.finish(covered, outcome);
         if !self.worker.is_whole() {
+            self.served.pulse.rest();
             self.engine.surroundings.sleep(AFTER_A_BUG).await;
         }
     }
 
     /// Another profile is trying whether the server is back.
     async fn wait_for_another(&self) {
+        self.served.pulse.rest();
         tokio::select! {
             biased;
             () = self.engine.servers.noted() => {}
@@ -227,6 +230,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         let now = self.engine.now();
         if now < self.next_peek {
             // Every commit rings; what it brought is looked at in a moment, with all the others.
+            self.served.pulse.rest();
             tokio::select! {
                 biased;
                 () = self.engine.surroundings.sleep(wait.min(self.next_peek.saturating_sub(now))) => {}
@@ -273,14 +277,17 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
                 None => std::future::pending().await,
             }
         };
+        self.served.pulse.rest();
         tokio::select! {
             biased;
-            () = self.served.rung() => {}
-            () = over => match chore {
-                Chore::Nothing => {}
-                Chore::Echo => self.echo().await,
-                Chore::Close => self.close().await,
-            },
+            () = self.served.rung() => return,
+            () = over => {}
+        }
+        self.served.pulse.beat(self.engine.now());
+        match chore {
+            Chore::Nothing => {}
+            Chore::Echo => self.echo().await,
+            Chore::Close => self.close().await,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One profile that is served: what everybody else may do with it (wake it, wait for it, look at it).
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -9,6 +10,7 @@ use crate::app::registry::Profile;
 use crate::op::{Failure, Outcome};
 use crate::status::State;
 use crate::trigger::slot::{Slot, Wake};
+use crate::worker::pulse::Pulse;
 
 /// A repeated failure is logged at most this often.
 const REPEAT_EVERY: Duration = Duration::from_secs(30);
@@ -35,6 +37,9 @@ pub struct Served {
     doubt: Cell<bool>,
     /// What `status` shows.
     pub standing: RefCell<Standing>,
+    /// Whether its worker gets on.
+    pub pulse: Rc<Pulse>,
+    news: Rc<Notify>,
 }
 
 /// What is known without looking.
@@ -44,6 +49,8 @@ pub struct Standing {
     pub state: State,
     /// Ops accepted since the daemon started.
     pub sent_total: u64,
+    /// Rows that the last pass left to be sent.
+    pub pending: u64,
     /// Wall clock, ms.
     pub last_success: Option<i64>,
     /// What stopped the last pass.
@@ -58,11 +65,12 @@ pub struct Standing {
 }
 
 impl Served {
-    /// Not yet looked at.
-    pub fn new(profile: Profile) -> Self {
+    /// Not yet looked at. Each time its standing may have changed, it tells `news`.
+    pub fn new(profile: Profile, news: Rc<Notify>) -> Self {
         let standing = Standing {
             state: State::Idle,
             sent_total: 0,
+            pending: 0,
             last_success: None,
             last_error: None,
             next_attempt: None,
@@ -79,6 +87,8 @@ impl Served {
             stop: watch::Sender::new(false),
             doubt: Cell::new(true),
             standing: RefCell::new(standing),
+            pulse: Rc::default(),
+            news,
         }
     }
 
@@ -108,6 +118,7 @@ impl Served {
         let covered = slot.begin();
         self.slot.set(slot);
         self.doubt.set(false);
+        self.news.notify_one();
         covered
     }
 
@@ -153,6 +164,7 @@ impl Served {
     /// Everything up to `covered` was answered by `outcome`.
     pub fn finish(&self, covered: u64, outcome: Outcome) {
         self.finished.send_replace(Finished { covered, outcome: Some(outcome) });
+        self.news.notify_one();
     }
 
     /// Nothing had to be done for anything up to `covered`.
@@ -181,6 +193,7 @@ impl Standing {
     pub fn passed(&mut self, outcome: &Outcome, wall: i64) {
         self.state = State::after(outcome);
         self.sent_total += outcome.sent;
+        self.pending = outcome.remaining;
         self.last_error.clone_from(&outcome.error);
         if outcome.skipped.is_none() && outcome.error.is_none() {
             self.last_success = Some(wall);
@@ -189,6 +202,7 @@ impl Standing {
 
     /// The rows were counted, without a pass. That the server refuses the token is not known better by that.
     pub fn counted(&mut self, outcome: &Outcome) {
+        self.pending = outcome.remaining;
         if self.state != State::Unauthorized {
             self.state = State::after(outcome);
             self.last_error.clone_from(&outcome.error);
@@ -232,7 +246,7 @@ mod tests {
 
     #[test]
     fn each_change_is_said_once_and_a_repeated_failure_now_and_then_with_its_count() {
-        let served = Served::new(Profile { id: 1, name: "A".into(), path: None });
+        let served = Served::new(Profile { id: 1, name: "A".into(), path: None }, Rc::default());
         let mut standing = served.standing.borrow_mut();
         let mut say = |outcome: &Outcome, second: u64| {
             let now = Duration::from_secs(second);

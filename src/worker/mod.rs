@@ -5,16 +5,18 @@
 //! for all profiles that use it, at once.
 //!
 //! Reading order: [`store`] (requests on the database thread), [`thread`] (that thread), [`connections`], [`servers`] (what
-//! is known about each), [`engine`] (all of them), then [`Worker::drain`].
+//! is known about each), [`engine`] (all of them), then [`Worker::drain`], and [`pulse`], by which others see that it gets on.
 
 pub mod connections;
 pub mod engine;
+pub mod pulse;
 pub mod servers;
 pub mod store;
 pub mod thread;
 
 use std::future::pending;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use self::engine::Engine;
+use self::pulse::Pulse;
 use self::servers::Servers;
 use self::store::{Store, Way};
 use self::thread::DatabaseThread;
@@ -71,6 +74,7 @@ pub struct Worker<P = Store> {
     way: Option<(String, Token)>,
     /// For troubles that are this profile's own.
     back_off: BackOff,
+    pulse: Rc<Pulse>,
 }
 
 type Lane<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
@@ -79,7 +83,14 @@ type Stored<P> = Option<(P, Result<Answer, StoreError>)>;
 impl<P: Perform> Worker<P> {
     /// Drains what `store` opens.
     pub fn new(store: P, rules: Rules) -> Self {
-        Self { store: Some(store), memory: Memory::default(), rules, way: None, back_off: BackOff::default() }
+        let (memory, back_off, pulse) = (Memory::default(), BackOff::default(), Rc::default());
+        Self { store: Some(store), memory, rules, way: None, back_off, pulse }
+    }
+
+    /// The same, with each step of a pass told to `pulse`.
+    #[must_use]
+    pub fn with_pulse(self, pulse: Rc<Pulse>) -> Self {
+        Self { pulse, ..self }
     }
 
     /// The server of the last pass that knew one.
@@ -131,6 +142,7 @@ impl<P: Perform> Worker<P> {
             };
             let begun = matches!(event, Event::Stored(Ok(Answer::Begun(_))));
             let sent = pass.sent();
+            self.pulse.beat(surroundings.now());
             pass.on(event, surroundings.now());
             if let Some(way) = lanes.way.as_ref().filter(|_| pass.sent() > sent) {
                 servers.works(&way.url);

@@ -74,7 +74,12 @@ impl Daemon {
 
     /// Starts it, and waits for nothing.
     pub(crate) fn launch(command: &mut Command, socket: &Path) -> Self {
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        Self::launch_with_input(command.stdin(Stdio::null()), socket)
+    }
+
+    /// The same, with its input as it is.
+    pub(crate) fn launch_with_input(command: &mut Command, socket: &Path) -> Self {
+        let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.expect("the binary can be started");
         let log = Arc::new(Mutex::new(Vec::new()));
         collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&log));

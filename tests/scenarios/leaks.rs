@@ -115,6 +115,7 @@ impl Case {
             vec!["once", "--wait", "0"],
             vec!["drain", "now"],
             vec!["status"],
+            vec!["reload"],
             vec!["pause"],
             vec!["resume"],
             vec!["queue", "list"],

@@ -34,6 +34,7 @@ mod other_users;
 mod promises;
 mod quarantine;
 mod secrets;
+mod service_manager;
 mod sigkill;
 mod soak;
 mod strangers;

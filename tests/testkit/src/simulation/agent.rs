@@ -169,7 +169,8 @@ impl Agent {
     fn serve(&mut self, at: usize) {
         let id = i64::try_from(at).unwrap_or(0) + 1;
         let path = Path::new("profiles").join(id.to_string()).join("data.db");
-        let served = Rc::new(Served::new(Profile { id, name: format!("profile {at}"), path: Some(path) }));
+        let served =
+            Rc::new(Served::new(Profile { id, name: format!("profile {at}"), path: Some(path) }, Rc::default()));
         let (world, keeper, rules) = (Arc::clone(&self.world), Arc::clone(&self.keeper), self.rules);
         let hire = move || Worker::new(MadeUpFiles::new(Arc::clone(&world), Arc::clone(&keeper), at), rules);
         let life = serve(Rc::clone(&served), Rc::clone(&self.engine), Known::default(), hire);

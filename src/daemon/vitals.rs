@@ -1,0 +1,72 @@
+//! How the daemon is, for the service manager: in a line, and whether it gets on at all.
+//!
+//! What must always hold: nothing is opened or asked for it.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::agent::Agent;
+use crate::service::headline::Headline;
+use crate::service::manager::Manager;
+use crate::status::State;
+use crate::worker::pulse::Pulse;
+
+/// What one job on the database thread may take, busy disks included. A whole request has its own limits.
+const JOB: Duration = Duration::from_secs(10);
+
+/// The line.
+pub(super) fn headline(agent: &Agent) -> Headline {
+    let served = agent.served();
+    let standings: Vec<_> = served.iter().map(|served| served.standing.borrow()).collect();
+    let stopped = standings.iter().find_map(|standing| match standing.state {
+        State::BackingOff | State::Unauthorized | State::Unavailable => {
+            let words = standing.state.words();
+            let why = standing.last_error.as_ref().map(|failure| format!(": {}", failure.message));
+            Some(format!("{words}{}", why.unwrap_or_default()))
+        }
+        _ => None,
+    });
+    Headline {
+        trouble: agent.problem(),
+        paused: agent.engine().keeper.look(|record| record.paused),
+        profiles: standings.len(),
+        pending: standings.iter().map(|standing| standing.pending).sum(),
+        last_success: standings.iter().filter_map(|standing| standing.last_success).max(),
+        stopped,
+    }
+}
+
+/// Shows the service manager that everybody gets on, for ever: where somebody does not, it had better start us again. `own`
+/// is the daemon's pulse, on a clock that `began` then.
+pub(super) async fn show(agent: Rc<Agent>, manager: &Manager, own: Rc<Pulse>, began: Instant) -> Infallible {
+    let Some(every) = manager.sign_every() else { return pending().await };
+    let mut alarmed = false;
+    loop {
+        match stuck(&agent, own.still_for(began.elapsed())) {
+            None => {
+                alarmed = false;
+                manager.alive();
+            }
+            Some((who, still)) => {
+                if !std::mem::replace(&mut alarmed, true) {
+                    let still = still.as_secs();
+                    tracing::error!("{who} has not got on for {still} s; no sign of life is given any more");
+                }
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Who has come to a stand, with the time since anything came of his work; `own` is the daemon's.
+fn stuck(agent: &Agent, own: Duration) -> Option<(String, Duration)> {
+    let engine = agent.engine();
+    let (now, server) = (engine.now(), &engine.config.server);
+    let limit = server.connect_timeout + server.request_timeout + JOB;
+    let profiles = agent.served().into_iter();
+    let all = profiles.map(|served| (format!("profile {}", served.profile.id), served.pulse.still_for(now)));
+    let all = all.chain([("the daemon".to_owned(), own)]);
+    all.max_by_key(|(_, still)| *still).filter(|(_, still)| *still > limit)
+}
