@@ -120,9 +120,9 @@ impl Hardened<'_> {
     /// How it goes with each of these directives alone, and without it in the same unit: one answer each.
     pub(crate) fn one_by_one(&self, keys: &[&str]) -> Vec<[Value; 2]> {
         let shipped = self.directives();
-        let lines = |key: &str| -> String {
+        let lines = |key: &str| {
             let of_it = shipped.iter().filter(|(name, _)| name == key);
-            of_it.map(|(name, value)| format!("{name}={value}\n")).collect()
+            of_it.fold(String::new(), |lines, (name, value)| lines + name + "=" + value + "\n")
         };
         let mut units = Vec::new();
         for key in keys {

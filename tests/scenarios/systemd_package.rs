@@ -14,9 +14,9 @@ const SERVICE: &str = "waveflow-sync-agent.service";
 const SOCKET: &str = "waveflow-sync-agent.socket";
 
 /// Makes the same package with a higher version, where it is installed from.
-const REPACK: &str = "dpkg-deb --raw-extract /root/agent.deb /root/next && \
-    sed -i 's/^Version: .*/Version: 9.9.9-1/' /root/next/DEBIAN/control && \
-    dpkg-deb --build /root/next /root/next.deb";
+const REPACK: &str = "dpkg-deb --raw-extract /srv/agent.deb /srv/next && \
+    sed -i 's/^Version: .*/Version: 9.9.9-1/' /srv/next/DEBIAN/control && \
+    dpkg-deb --build /srv/next /srv/next.deb";
 
 /// Everything below a directory: what it is, whose, and what is in it.
 fn shown(directory: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
@@ -52,7 +52,7 @@ fn an_upgrade_under_a_running_agent_starts_the_new_one_and_loses_and_doubles_not
     let ops = ada.commit(20);
     assert!(server.wait_until_held(SOON));
     container.shell(&ADMIN, REPACK);
-    container.run(&ADMIN, &["dpkg", "--install", "/root/next.deb"]).ended_with(0);
+    container.run(&ADMIN, &["dpkg", "--install", "/srv/next.deb"]).ended_with(0);
     server.release();
     for (unit, before) in [(&service, before.0), (&template, before.1)] {
         eventually("the new one runs", || unit.state() == "active running" && unit.pid() != before);
@@ -94,7 +94,7 @@ fn removed_and_purged_nothing_of_it_is_left_and_the_home_is_as_it_was() {
     assert_eq!(left, "");
     assert_eq!(app.pending(), 2);
     // Installed again, it goes on where it was.
-    container.run(&ADMIN, &["dpkg", "--install", "/root/agent.deb"]).ended_with(0);
+    container.run(&ADMIN, &["dpkg", "--install", "/srv/agent.deb"]).ended_with(0);
     socket.ctl(&["start"]).ended_with(0);
     container.say("resume");
     app.delivered(&server, &ops);
@@ -128,34 +128,40 @@ fn the_units_are_exposed_as_little_as_promised() {
 }
 
 #[test]
-fn a_service_that_is_installed_by_command_and_uninstalled_leaves_the_home_byte_for_byte() {
+fn installed_by_command_and_uninstalled_it_leaves_the_home_byte_for_byte_but_for_the_memory_it_names() {
     let Some(container) = Container::boot() else { return };
     let server = container.server();
     let app = App::new(&container, &ADA, &server);
     let (socket, service) = (container.user_unit(SOCKET), container.user_unit(SERVICE));
-    // As `cargo install` leaves it: a program in the home, and no package.
+    // As `cargo install` leaves it: a program, and no package.
     container.shell(&ADMIN, "cp /usr/bin/waveflow-sync-agent /usr/local/bin/; dpkg --purge waveflow-sync-agent");
-    let before = shown(&container.home(&ADA));
-    let agent = "/usr/local/bin/waveflow-sync-agent";
-    container.run(&ADA, &[agent, "service", "install"]).ended_with(0);
-    let installed = shown(&container.home(&ADA));
-    container.run(&ADA, &[agent, "service", "install"]).ended_with(0);
+    let home = || shown(&container.home(&ADA));
+    let command = |what: &str| container.run(&ADA, &["waveflow-sync-agent", "service", what]).ended_with(0);
+    let before = home();
+    command("install");
     assert_eq!((socket.state(), service.state()), ("active running".to_owned(), "active running".to_owned()));
-    let paths = |seen: &BTreeMap<PathBuf, _>| seen.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(paths(&shown(&container.home(&ADA))), paths(&installed), "the second time changed something");
-    container.run(&ADA, &[agent, "service", "status"]).ended_with(0);
+    command("status");
+    let (installed, pid) = (home(), service.pid());
+    command("install");
+    assert!(home() == installed, "the second time changed something");
+    assert_eq!(service.pid(), pid);
+    let uninstalled = command("uninstall").stdout;
+    assert_eq!((service.pid(), service.show("LoadState")), (0, "not-found".to_owned()));
+    // What the agent made while it ran: it is told that this stays.
+    let memory = "/home/ada/.local/state/waveflow/sync-agent";
+    assert!(uninstalled.contains(memory), "{uninstalled}");
+    let mut after = home();
+    after.retain(|path, _| !path.starts_with(container.home(&ADA).join(".local/state")));
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(after == before, "a file differs");
+    // And again, this time with something to deliver.
+    command("install");
     let ops = app.commit(3);
     app.delivered(&server, &ops);
-    container.run(&ADA, &[agent, "service", "uninstall"]).ended_with(0);
-    assert_eq!((service.pid(), service.show("LoadState")), (0, "not-found".to_owned()));
-    let (before, after) = (without_the_app(before), without_the_app(shown(&container.home(&ADA))));
-    assert_eq!(paths(&after), paths(&before));
-    assert!(after == before, "a file differs");
-}
-
-/// Without what the app itself keeps, which was written to.
-fn without_the_app<T>(seen: BTreeMap<PathBuf, T>) -> BTreeMap<PathBuf, T> {
-    seen.into_iter().filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "app.waveflow")).collect()
+    command("uninstall");
+    let mut after = home();
+    after.retain(|path, _| !path.starts_with(container.home(&ADA).join(".local/state")));
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
 }
 
 #[test]

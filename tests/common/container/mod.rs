@@ -203,8 +203,8 @@ impl Container {
 
     /// Installs this package.
     pub(crate) fn install_deb(&self, deb: &Path) -> Run {
-        fs::copy(deb, self.path("/root/agent.deb")).unwrap();
-        self.run(&ADMIN, &["dpkg", "--install", "/root/agent.deb"])
+        fs::copy(deb, self.path("/srv/agent.deb")).unwrap();
+        self.run(&ADMIN, &["dpkg", "--install", "/srv/agent.deb"])
     }
 
     /// Says this line to the agent's socket as a script would, and shows what came back.
