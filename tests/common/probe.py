@@ -221,9 +221,7 @@ PROBES = {
     "RestrictNamespaces": [
         lambda: call(LIBC.unshare, CLONE_NEWUSER),
         lambda: call(LIBC.unshare, CLONE_NEWUSER | CLONE_NEWUTS)],
-    "RestrictAddressFamilies": [
-        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
-        lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()],
+    "RestrictAddressFamilies": [lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()],
     "RestrictRealtime": [realtime],
     "RestrictSUIDSGID": [set_user_id],
     "LockPersonality": [lambda: call(LIBC.personality, PER_LINUX32)],

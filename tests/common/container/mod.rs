@@ -232,6 +232,8 @@ impl Container {
 
     /// The whole journal, the users' own included, in order.
     pub(crate) fn journal(&self) -> Vec<Value> {
+        // What was said and is not written yet.
+        self.run(&ADMIN, &["journalctl", "--sync"]).ended_with(0);
         let shown = self.run(&ADMIN, &["journalctl", "--output=json", "--no-pager", "--all"]).ended_with(0).stdout;
         shown.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
