@@ -53,6 +53,7 @@
 //! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
+//! | [`service`] | living under systemd or launchd: readiness, signs of life, the socket that is handed over |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
 //! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
@@ -85,9 +86,11 @@
 //! 1. [`trigger::slot`]: any number of wake-ups, one pass, none lost.
 //! 2. [`trigger::watch`] and [`trigger::signature`]: how a commit is noticed, by event and by `stat`.
 //! 3. [`daemon::served`], then `daemon/serve.rs`: one profile and the life of its worker.
-//! 4. [`daemon::agent`]: all of them; [`daemon::run`]: everything, from start to signal.
-//! 5. [`control::command`], [`control::door`], [`control::server`]: what may be asked, who is let in, and who answers. [`record`], then [`survey`]: what is
-//!    remembered of refused and held ops, and how they are listed.
+//! 4. [`daemon::agent`]: all of them; `daemon/house.rs` with [`daemon::run`]: everything, from start to signal, also where
+//!    it cannot serve.
+//! 5. [`control::command`], [`control::door`], [`control::reception`], [`control::server`]: what may be asked, who is let in,
+//!    who answers, and what. [`record`], then [`survey`]: what is remembered of refused and held ops, and how they are listed.
+//! 6. [`service::manager`], with [`worker::pulse`]: how others know that it gets on.
 
 pub mod app;
 pub mod buffer;

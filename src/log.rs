@@ -92,6 +92,7 @@ pub fn error_prefix() -> String {
 /// Starts logging to stderr, for the rest of the process. Where somebody else already did, theirs stays.
 pub fn start(level: Level, format: Format, env: &Environment) {
     let style = match format {
+        Format::Json if is_in_journal() => Style::JournalJson,
         Format::Json => Style::Json,
         Format::Text if is_in_journal() => Style::Journal,
         Format::Text => Style::Text { colour: is_coloured(io::stderr().is_terminal(), env) },
@@ -116,6 +117,7 @@ enum Style {
     Text { colour: bool },
     Json,
     Journal,
+    JournalJson,
 }
 
 fn subscriber<W>(level: Level, style: Style, writer: W) -> impl Subscriber + Send + Sync
@@ -128,21 +130,38 @@ where
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match style {
         Style::Text { colour } => lines.with_ansi(colour).with_filter(filter).boxed(),
         Style::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-        Style::Journal => lines.with_ansi(false).event_format(Journal).with_filter(filter).boxed(),
+        Style::Journal => lines.with_ansi(false).event_format(Prioritised(Bare)).with_filter(filter).boxed(),
+        Style::JournalJson => {
+            lines.json().flatten_event(true).map_event_format(Prioritised).with_filter(filter).boxed()
+        }
     };
     Registry::default().with(layer)
 }
 
-/// A line for the journal, which keeps time and name itself and takes the priority from a prefix (`sd-daemon(3)`).
-struct Journal;
+/// A line for the journal, which takes the priority from a prefix and removes it (`sd-daemon(3)`).
+struct Prioritised<F>(F);
 
-impl<S, N> FormatEvent<S, N> for Journal
+impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// The fields alone: the journal keeps time and name itself.
+struct Bare;
+
+impl<S, N> FormatEvent<S, N> for Bare
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "<{}>", priority(*event.metadata().level()))?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
@@ -231,6 +250,11 @@ mod tests {
         let starts: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
         assert_eq!(starts, ["<6>", "<7>", "<4>", "<3>"]);
         assert!(text.starts_with("<6>ours at info profile=1\n"), "{text}");
+        let text = logged(Level::Debug, Style::JournalJson);
+        let (first, rest) = text.split_once('\n').unwrap();
+        let value: serde_json::Value = serde_json::from_str(first.strip_prefix("<6>").unwrap()).unwrap();
+        assert_eq!(value["message"], "ours at info");
+        assert!(rest.starts_with("<7>{"), "{text}");
     }
 
     #[test]
