@@ -174,7 +174,7 @@ def add_key():
 
 
 def foreign_calls():
-    """A call of the x32 ABI: unknown to most kernels, and a death where only native calls may be made."""
+    """A call of the x32 ABI: unknown to most kernels, and a death where only native calls may be made. On x86 alone."""
     unless([errno.ENOSYS], lambda: syscall(X32 | CALLS["getpid"]))
 
 

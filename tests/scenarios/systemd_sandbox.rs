@@ -87,6 +87,12 @@ fn assert_each_holds(hardened: &Hardened) {
         assert!(shown.parse::<u64>().is_ok_and(|number| number > 0), "{limit} is {shown}");
     }
     keys.retain(|key| !NO_SANDBOX.contains(key) && !LIMITS.contains(key));
+    if !cfg!(target_arch = "x86_64") {
+        eprintln!(
+            "SystemCallArchitectures is not tried: only on x86-64 is there a foreign call that a C library makes"
+        );
+        keys.retain(|key| *key != "SystemCallArchitectures");
+    }
     hardened.prepare();
     let bare = hardened.bare();
     let vain: Vec<_> = bare.values().filter(|result| result["allowed"] != true).collect();

@@ -12,8 +12,6 @@ use crate::common::daemon::{SOON, eventually};
 const SERVICE: &str = "waveflow-sync-agent.service";
 const SOCKET: &str = "waveflow-sync-agent.socket";
 const CONFIG: &str = ".config/waveflow/sync-agent.toml";
-/// Retries fast enough for a test.
-const QUICK: &str = "[retry]\ninitial = \"100ms\"\nmax = \"200ms\"\n";
 /// The promise: systemd kills what takes longer.
 const TO_STOP: Duration = Duration::from_secs(10);
 
@@ -142,7 +140,9 @@ fn each_line_in_the_journal_has_its_priority_and_none_has_the_token() {
     let Some(container) = Container::boot() else { return };
     let server = container.server();
     let app = App::new(&container, &ADA, &server);
-    container.write_home(&ADA, CONFIG, QUICK);
+    // As talkative as it can be.
+    let config = "[log]\nlevel = \"trace\"\n[retry]\ninitial = \"100ms\"\nmax = \"200ms\"\n";
+    container.write_home(&ADA, CONFIG, config);
     let service = container.user_unit(SERVICE);
     container.user_unit(SOCKET).ctl(&["start"]).ended_with(0);
     let ops = app.commit(3);
@@ -156,7 +156,7 @@ fn each_line_in_the_journal_has_its_priority_and_none_has_the_token() {
     assert_ne!(service.ctl(&["reload"]).code, Some(0));
     service.signal("HUP");
     eventually("it says so in its line", || service.show("StatusText").contains("urll"));
-    container.write_home(&ADA, CONFIG, QUICK);
+    container.write_home(&ADA, CONFIG, config);
     service.ctl(&["reload"]).ended_with(0);
     server.always(Fault::HoldBeforeStore);
     app.commit(1);
