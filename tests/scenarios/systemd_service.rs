@@ -6,7 +6,7 @@ use serde_json::Value;
 use testkit::server::{Fault, Reply};
 use testkit::token;
 
-use crate::common::container::{ADA, App, BOB, Container, FLATPAK, USUAL};
+use crate::common::container::{ADA, ADMIN, App, BOB, Container, FLATPAK, USUAL};
 use crate::common::daemon::{SOON, eventually};
 
 const SERVICE: &str = "waveflow-sync-agent.service";
@@ -55,6 +55,27 @@ fn any_client_of_the_socket_starts_it_and_commits_flow_from_then_on() {
     let ops = app.commit(2);
     app.delivered(&server, &ops);
     assert_eq!(server.stored().len(), 5);
+}
+
+#[test]
+fn enabled_it_delivers_without_a_word_and_again_when_its_user_comes_back() {
+    let Some(container) = Container::boot() else { return };
+    let server = container.server();
+    let app = App::new(&container, &ADA, &server);
+    // By its name, which has to be looked up from inside the sandbox.
+    container.write("/etc/hosts", "127.0.0.1 localhost music.example\n");
+    app.set_server(&format!("http://music.example:{}", server.address().port()));
+    let service = container.user_unit(SERVICE);
+    service.ctl(&["enable", "--now"]).ended_with(0);
+    let ops = app.commit(3);
+    app.delivered(&server, &ops);
+    // All that a user's manager has, the runtime directory too, goes with it and is made again.
+    container.run(&ADMIN, &["systemctl", "restart", "user@1000.service"]).ended_with(0);
+    let ops = app.commit(2);
+    app.delivered(&server, &ops);
+    eventually("it is ready", || service.state() == "active running");
+    assert_eq!((service.show("NRestarts"), server.stored().len()), ("0".to_owned(), 5));
+    assert_eq!(container.say("ping")["pong"], true);
 }
 
 #[test]

@@ -42,6 +42,11 @@ impl App {
         })
     }
 
+    /// Its user enters another address for the server.
+    pub(crate) fn set_server(&self, url: &str) {
+        as_user(self.user.id, || self.dir.set_server_url(Some(url)).unwrap());
+    }
+
     /// Its user does something, so many times.
     pub(crate) fn commit(&self, count: u64) -> Vec<NewOp> {
         let ops = NewOp::renames(count);
