@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 
 use testkit::server::Fault;
 
-use crate::common::container::{ADA, ADMIN, App, BOB, Container};
+use crate::common::container::{ADA, ADMIN, App, BOB, Container, SERVICE, SOCKET};
 use crate::common::daemon::{SOON, eventually};
-
-const SERVICE: &str = "waveflow-sync-agent.service";
-const SOCKET: &str = "waveflow-sync-agent.socket";
 
 /// Makes the same package with a higher version, where it is installed from.
 const REPACK: &str = "dpkg-deb --raw-extract /srv/agent.deb /srv/next && \

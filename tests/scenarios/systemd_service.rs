@@ -6,12 +6,9 @@ use serde_json::Value;
 use testkit::server::{Fault, Reply};
 use testkit::token;
 
-use crate::common::container::{ADA, ADMIN, App, BOB, Container, FLATPAK, USUAL};
+use crate::common::container::{ADA, ADMIN, App, BOB, CONFIG, Container, FLATPAK, SERVICE, SOCKET, USUAL};
 use crate::common::daemon::{SOON, eventually};
 
-const SERVICE: &str = "waveflow-sync-agent.service";
-const SOCKET: &str = "waveflow-sync-agent.socket";
-const CONFIG: &str = ".config/waveflow/sync-agent.toml";
 /// The promise: systemd kills what takes longer.
 const TO_STOP: Duration = Duration::from_secs(10);
 

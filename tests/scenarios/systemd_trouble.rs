@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use testkit::server::Fault;
 
-use crate::common::container::{ADA, ADMIN, App, Container, Unit};
+use crate::common::container::{ADA, ADMIN, App, CONFIG, Container, SERVICE, SOCKET, Unit};
 use crate::common::daemon::{SOON, eventually, holds_within};
 
-const SERVICE: &str = "waveflow-sync-agent.service";
-const SOCKET: &str = "waveflow-sync-agent.socket";
-const CONFIG: &str = ".config/waveflow/sync-agent.toml";
 const WRONG: &str = "[server]\nurll = \"x\"\n";
 /// As long as a worker that hangs may be taken for one that waits: 12 s with these, and the watchdog's own time.
 const SHORT: &str = "[server]\nconnect_timeout = \"1s\"\nrequest_timeout = \"1s\"\n";

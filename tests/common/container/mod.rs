@@ -29,8 +29,10 @@ use super::users::give;
 use super::{Agent, Run};
 
 pub(crate) use app::{App, FLATPAK, USUAL};
-pub(crate) use unit::Unit;
+pub(crate) use unit::{SERVICE, SOCKET, Unit};
 
+/// The agent's configuration, below the home directory.
+pub(crate) const CONFIG: &str = ".config/waveflow/sync-agent.toml";
 /// Names the tree.
 const TREE: &str = "WAVEFLOW_SYNC_AGENT_TREE";
 /// Names the package.

@@ -4,6 +4,11 @@ use super::{ADA, ADMIN, Container, User};
 use crate::common::Run;
 use crate::common::daemon::{SOON, holds_within};
 
+/// The agent's service, as the package installs it.
+pub(crate) const SERVICE: &str = "waveflow-sync-agent.service";
+/// Its socket.
+pub(crate) const SOCKET: &str = "waveflow-sync-agent.socket";
+
 pub(crate) struct Unit<'a> {
     inside: &'a Container,
     /// Whose manager it is in.
