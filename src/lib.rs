@@ -53,8 +53,8 @@
 //! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
-//! | [`service`] | living under systemd or launchd: readiness, signs of life, the socket that is handed over |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
+//! | [`service`] | under systemd or launchd: installed, started with a socket, telling how it gets on |
 //! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
 //! | [`surroundings`] | clocks, waiting, randomness: handed in, so that all of it can be simulated |

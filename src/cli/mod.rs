@@ -10,6 +10,7 @@ pub mod outcome;
 mod queue;
 #[cfg(test)]
 mod readme_tests;
+mod service;
 mod status;
 
 use std::ffi::OsString;
@@ -91,6 +92,11 @@ enum Command {
     },
     /// Read the configuration and print what is in force.
     CheckConfig,
+    /// Run the agent as a service of this user: a systemd user unit, or a launchd agent.
+    Service {
+        #[command(subcommand)]
+        what: service::What,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -142,7 +148,12 @@ impl Cli {
         // Before anything has a thread.
         let inherited = if matches!(self.command, Command::Run) { activation::socket() } else { None };
         log::note_journal(env);
-        let loaded = match config::load(&flags, env) {
+        // A service with a wrong configuration must be there to be removed.
+        let unread = |error| match &self.command {
+            Command::Service { what: service::What::Uninstall } => config::load_text(&flags, env, None, None),
+            _ => Err(error),
+        };
+        let loaded = match config::load(&flags, env).or_else(unread) {
             Ok(loaded) => loaded,
             Err(error) if inherited.is_some() => {
                 // Whoever waits at the socket would have us started again, for ever: he is told instead.
@@ -165,6 +176,7 @@ impl Cli {
             Command::Pause => daemon::pause(&loaded.config, true, json, env),
             Command::Resume => daemon::pause(&loaded.config, false, json, env),
             Command::Queue { what } => queue::run(&loaded.config, what, json),
+            Command::Service { what } => service::run(&loaded, &flags, what, json, env),
             Command::Once { wait } => once::run(&loaded.config, wait, json, env),
         }
     }
@@ -262,7 +274,7 @@ mod tests {
     #[test]
     fn a_command_that_is_not_built_yet_is_absent() {
         let help = Cli::command().render_long_help().to_string();
-        for absent in ["metrics", "doctor", "service", "completions"] {
+        for absent in ["metrics", "doctor", "completions"] {
             assert_eq!(parse(&[absent]).unwrap_err(), Exit::Usage, "{absent}");
             assert!(!help.lines().any(|line| line.trim_start().starts_with(absent)), "{absent}");
         }

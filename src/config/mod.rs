@@ -315,6 +315,10 @@ impl Loading<'_> {
         }
         if config.control.socket.as_os_str().is_empty() {
             config.control = default_sockets(&config.state_dir, self.env);
+            // Who names a directory means one certain agent, and no other may answer for it.
+            if ["state_dir", "data_dir"].iter().any(|name| self.origin("", name) != Origin::Default) {
+                self.config.control.other = None;
+            }
         }
         self.check_socket()?;
         self.check_retry()
@@ -348,7 +352,7 @@ impl Loading<'_> {
 }
 
 /// Where only this user can reach it, and where it is gone after a restart if the system has such a place.
-fn default_sockets(state_dir: &Path, env: &Environment) -> Control {
+pub fn default_sockets(state_dir: &Path, env: &Environment) -> Control {
     let (below, beside) =
         (|dir: PathBuf| dir.join("waveflow").join("sync-agent.sock"), state_dir.join("sync-agent.sock"));
     match (env.platform(), env.runtime_dir()) {

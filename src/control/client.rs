@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -66,7 +67,16 @@ pub fn ask(control: &Control, line: &str) -> Result<Answer, ClientError> {
     }
 }
 
+/// What the agent behind `path` says to a `ping`; `None` where nobody does, or not within `patience`.
+pub fn ping(path: &Path, patience: Duration) -> Option<Value> {
+    ask_for(path, "ping", Some(patience)).ok().map(|answer| answer.value).filter(|answer| answer["pong"] == true)
+}
+
 fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
+    ask_for(path, line, None)
+}
+
+fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
     if is_strangers(path) {
         let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
@@ -77,6 +87,7 @@ fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
         _ => ClientError::NoDaemon { path: shown.clone(), source },
     })?;
     let ended = |_| ClientError::Ended { path: shown.clone() };
+    stream.set_read_timeout(patience).map_err(ended)?;
     stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(b"\n")).map_err(ended)?;
     let mut answer = String::new();
     BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).map_err(ended)?;

@@ -13,7 +13,13 @@ pub fn socket() -> Option<UnixListener> {
 }
 
 /// What was handed over; `None` where we make our own socket.
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+pub fn socket() -> Option<UnixListener> {
+    super::launchd::socket()
+}
+
+/// What was handed over; `None` where we make our own socket.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub fn socket() -> Option<UnixListener> {
     None
 }

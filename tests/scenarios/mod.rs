@@ -34,6 +34,8 @@ mod other_users;
 mod promises;
 mod quarantine;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod service;
 mod service_manager;
 mod sigkill;
 mod soak;

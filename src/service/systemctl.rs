@@ -1,0 +1,142 @@
+//! What `systemctl --user` knows of our units.
+//!
+//! What must always hold: it only asks. That there is no systemd, or none for this user, is told as what to do instead.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::programs::Programs;
+use super::report::Refusal;
+use crate::exit::Exit;
+
+/// The program.
+pub const SYSTEMCTL: &str = "systemctl";
+/// There where systemd is what the machine was started with.
+const BOOTED: &str = "/run/systemd/system";
+/// What is asked of a unit.
+const PROPERTIES: &str = "--property=LoadState,UnitFileState,ActiveState,SubState,Result,FragmentPath,DropInPaths,\
+                          ActiveEnterTimestamp,MainPID,NeedDaemonReload";
+
+/// One unit, as the manager has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen(BTreeMap<String, String>);
+
+impl Seen {
+    pub(super) fn of(text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        Self(lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    /// A property, empty where it has none.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// Started with its target.
+    pub fn is_enabled(&self) -> bool {
+        self.get("UnitFileState").starts_with("enabled")
+    }
+
+    /// It runs, or listens.
+    pub fn is_active(&self) -> bool {
+        matches!(self.get("ActiveState"), "active" | "reloading" | "refreshing")
+    }
+
+    /// What its user has added.
+    pub fn drop_ins(&self) -> Vec<&str> {
+        self.get("DropInPaths").split_whitespace().collect()
+    }
+}
+
+/// Where the manager of this user looks for units, the first first.
+///
+/// # Errors
+/// There is none.
+pub fn unit_path(programs: &dyn Programs) -> Result<String, Refusal> {
+    let asked = programs.run(SYSTEMCTL, &["--user", "show", "--property=UnitPath"].map(Into::into));
+    match asked {
+        Ok(ran) if ran.success => Ok(ran.stdout.trim().trim_start_matches("UnitPath=").to_owned()),
+        Ok(ran) if Path::new(BOOTED).is_dir() => Err(without_manager(ran.complaint())),
+        Ok(_) => Err(without_systemd()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(without_systemd()),
+        Err(error) => Err(without_manager(&format!("{SYSTEMCTL}: {error}"))),
+    }
+}
+
+/// The unit of this name, as the manager has it.
+///
+/// # Errors
+/// The manager does not answer.
+pub fn show(unit: &str, programs: &dyn Programs) -> Result<Seen, Refusal> {
+    match programs.run(SYSTEMCTL, &["--user", "show", PROPERTIES, unit].map(Into::into)) {
+        Ok(ran) if ran.success => Ok(Seen::of(&ran.stdout)),
+        Ok(ran) => Err(without_manager(ran.complaint())),
+        Err(error) => Err(without_manager(&format!("{SYSTEMCTL}: {error}"))),
+    }
+}
+
+/// Where a unit of this name lies besides in `own`, as a package brings it.
+pub fn packaged(unit: &str, unit_path: &str, own: &Path) -> Option<PathBuf> {
+    let elsewhere = unit_path.split_whitespace().map(Path::new).filter(|directory| *directory != own);
+    elsewhere.map(|directory| directory.join(unit)).find(|path| path.is_file())
+}
+
+/// Exit code 69: what is missing is a running service, here the one all others hang on.
+fn without_systemd() -> Refusal {
+    let message = "this machine does not run systemd, so there is nothing to install a service into. Instead: have your \
+                   session start `waveflow-sync-agent run`, or your init system as your user; from cron, \
+                   `waveflow-sync-agent once`; in a container, `waveflow-sync-agent run` as its program";
+    Refusal::new("no_systemd", message, Exit::NoDaemon)
+}
+
+fn without_manager(said: &str) -> Refusal {
+    let message = format!(
+        "systemd has no manager running for this user that can be reached ({said}). Log in as the user the agent is for, \
+         not with su or sudo (`machinectl shell USER@` does, as ssh does); or `loginctl enable-linger` and, if \
+         XDG_RUNTIME_DIR is not set, `export XDG_RUNTIME_DIR=/run/user/$(id -u)`. Without any of these: \
+         `waveflow-sync-agent run`, or `once` from cron"
+    );
+    Refusal::new("no_user_manager", &message, Exit::NoDaemon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::programs::played::{Played, fails, says};
+    use super::*;
+
+    #[test]
+    fn the_managers_answers_are_read() {
+        let answer = "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nDropInPaths=/a.conf /b.conf\n";
+        let seen = show("x", &Played::default().on("systemctl --user show", says(answer))).unwrap();
+        assert!(seen.is_enabled() && seen.is_active());
+        assert_eq!((seen.get("LoadState"), seen.get("absent")), ("loaded", ""));
+        assert_eq!(seen.drop_ins(), ["/a.conf", "/b.conf"]);
+        let seen = Seen::of("UnitFileState=disabled\nActiveState=activating\nDropInPaths=\n");
+        assert!(!seen.is_enabled() && !seen.is_active() && seen.drop_ins().is_empty());
+    }
+
+    #[test]
+    fn without_systemd_it_is_told_what_to_do_instead() {
+        let refusal = unit_path(&Played::default()).unwrap_err();
+        assert!(refusal.message.contains("`waveflow-sync-agent once`"), "{}", refusal.message);
+        let refused = Played::default().on("systemctl", fails("Failed to connect to bus: No medium found\n"));
+        let refusal = unit_path(&refused).unwrap_err();
+        assert_eq!(refusal.exit, Exit::NoDaemon);
+        let manager = without_manager("Failed to connect to bus");
+        assert!(manager.message.contains("enable-linger") && manager.message.contains("XDG_RUNTIME_DIR"));
+    }
+
+    #[test]
+    fn a_package_unit_is_found_where_the_manager_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for place in [&own, &other] {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("u"), "").unwrap();
+        }
+        let path = format!("{} /nowhere {}", own.display(), other.display());
+        assert_eq!(packaged("u", &path, &own), Some(other.join("u")));
+        assert_eq!(packaged("v", &path, &own), None);
+    }
+}

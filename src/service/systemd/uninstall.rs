@@ -1,0 +1,74 @@
+//! `service uninstall`: what an install made is gone, and nothing else.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::mark::Standing;
+use super::super::plan::{self, Step};
+use super::super::report::{Refusal, Report};
+use super::super::systemctl::{self, SYSTEMCTL, Seen};
+use super::super::unit::{self, SERVICE, SOCKET};
+use super::super::user::refuse_sudo;
+use super::{Files, Setting};
+use crate::exit::Exit;
+
+/// Takes it away.
+///
+/// # Errors
+/// Something there is not ours, or systemd cannot be told.
+pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
+    refuse_sudo(setting.user, setting.env, "uninstall")?;
+    let files = Files::look(setting.env)?;
+    if !files.is_installed() {
+        let lines = vec!["Nothing is installed for this user, so nothing was done.".to_owned()];
+        return Ok(Report { lines, document: json!({"installed": false, "changed": false}), exit: Exit::Done });
+    }
+    files.refuse_others()?;
+    systemctl::unit_path(setting.programs)?;
+    let seen = [systemctl::show(SERVICE, setting.programs)?, systemctl::show(SOCKET, setting.programs)?];
+    plan::perform(&steps(&files, &seen), setting.programs)
+        .map_err(|error| Refusal::new("not_removed", &error, Exit::TryLater))?;
+    Ok(report(&files, state_dir))
+}
+
+fn steps(files: &Files, seen: &[Seen; 2]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if seen.iter().any(|unit| !matches!(unit.get("ActiveState"), "" | "inactive" | "failed")) {
+        steps.push(Step::run(SYSTEMCTL, ["--user", "stop", SOCKET, SERVICE]));
+    }
+    // It also knows of links that somebody asked for in a drop-in; where it cannot, the links are removed all the same.
+    steps.push(Step::try_to_run(SYSTEMCTL, ["--user", "disable", SOCKET, SERVICE]));
+    steps.extend(files.links.iter().cloned().map(Step::Remove));
+    let ours = files.units.iter().filter(|unit| unit.standing != Standing::Absent);
+    steps.extend(ours.map(|unit| Step::Remove(unit.path.clone())));
+    // systemctl tidies away what it finds empty, whoever made it.
+    steps.extend(files.kept.iter().map(|(path, mode)| Step::Restore(path.clone(), *mode)));
+    steps.extend(unit::wants().iter().map(|name| Step::TakeAway(files.directory.join(name))));
+    steps.extend(files.directory.ancestors().map(|path| Step::TakeAway(path.to_owned())));
+    // Before the manager forgets them.
+    steps.push(Step::try_to_run(SYSTEMCTL, ["--user", "reset-failed", SOCKET, SERVICE]));
+    steps.push(Step::run(SYSTEMCTL, ["--user", "daemon-reload"]));
+    steps
+}
+
+fn report(files: &Files, state_dir: &Path) -> Report {
+    let removed: Vec<_> =
+        files.units.iter().filter(|unit| unit.standing != Standing::Absent).map(|unit| &unit.path).collect();
+    let mut lines = vec![match removed.as_slice() {
+        [] => "Stopped and disabled; the unit itself is a package's.".to_owned(),
+        some => format!(
+            "Stopped, disabled and removed: {}",
+            some.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        ),
+    }];
+    lines.extend(files.drop_ins.iter().map(|path| format!("Left, since it is yours: {}", path.display())));
+    lines.push(format!(
+        "What waits to be delivered is in the app's own queue, untouched. What the agent remembers stays in {}.",
+        state_dir.display()
+    ));
+    let document = json!({
+        "installed": false, "changed": true, "removed": removed, "left": files.drop_ins, "state_dir": state_dir,
+    });
+    Report { lines, document, exit: Exit::Done }
+}
