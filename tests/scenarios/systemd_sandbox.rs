@@ -1,6 +1,6 @@
 //! The hardening of the units: each directive is shown to hold from inside.
 
-use crate::common::container::{ADA, BOB, Container};
+use crate::common::container::{ADA, ADMIN, App, BOB, Container, SERVICE};
 use crate::common::sandbox::Hardened;
 
 /// What harms nobody: the probe asks for what these filter, always with arguments that come to nothing. Nspawn's own filter
@@ -74,6 +74,31 @@ fn each_directive_of_the_template_forbids_what_it_is_there_to_forbid() {
         bare: "User=bob\nKeyringMode=inherit",
         in_need: &[],
     });
+}
+
+#[test]
+fn where_users_may_make_no_namespaces_the_service_starts_without_what_takes_one() {
+    let Some(container) = Container::boot() else { return };
+    let server = container.server();
+    let app = App::new(&container, &ADA, &server);
+    let service = container.user_unit(SERVICE);
+    assert_eq!(service.show("PrivateUsers"), "yes");
+    // Only what the setting says: the kernel has one for all its containers, and this one is not to change it.
+    container.shell(&ADMIN, "echo 0 >/srv/none && mount --bind /srv/none /proc/sys/user/max_user_namespaces");
+    service.manager(&["daemon-reload"]).ended_with(0);
+    assert_eq!(service.show("PrivateUsers"), "no");
+    service.ctl(&["start"]).ended_with(0);
+    let ops = app.commit(3);
+    app.delivered(&server, &ops);
+    let world = |process: u32| container.shell(&ADMIN, &format!("readlink /proc/{process}/ns/user")).stdout;
+    assert_eq!(world(service.pid()), world(1), "it took a namespace to start it");
+    service.ctl(&["reload"]).ended_with(0);
+    // What needs none is as it was.
+    for (directive, value) in [("NoNewPrivileges", "yes"), ("RestrictNamespaces", "yes"), ("LimitCORE", "0")] {
+        assert_eq!(service.show(directive), value, "{directive}");
+    }
+    let filters = format!("grep ^Seccomp: /proc/{}/status", service.pid());
+    assert_eq!(container.shell(&ADMIN, &filters).stdout, "Seccomp:\t2\n");
 }
 
 #[track_caller]

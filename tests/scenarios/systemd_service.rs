@@ -124,6 +124,9 @@ fn it_stops_in_time_beside_a_server_that_never_answers_and_the_next_client_start
     assert_eq!(container.say("drain now")["remaining"], 0);
     app.delivered(&server, &ops);
     assert_eq!((service.state(), server.stored().len()), ("active running".to_owned(), 3));
+    // Who does not want it any more stops what starts it.
+    socket.ctl(&["stop"]).ended_with(0);
+    assert_eq!((service.state(), socket.state()), ("inactive dead".to_owned(), "inactive dead".to_owned()));
 }
 
 #[test]
