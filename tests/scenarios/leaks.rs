@@ -121,6 +121,9 @@ impl Case {
             vec!["queue", "list"],
             vec!["queue", "retry"],
             vec!["check-config"],
+            // Not the two that change the machine.
+            vec!["service", "status"],
+            vec!["service", "print"],
         ];
         let help = self.stage.run(&["--help"]).stdout;
         let (_, listed) = help.split_once("Commands:\n").unwrap();
