@@ -125,7 +125,7 @@ fn the_units_are_exposed_as_little_as_promised() {
 }
 
 #[test]
-fn installed_by_command_and_uninstalled_it_leaves_the_home_byte_for_byte_but_for_the_memory_it_names() {
+fn installed_by_command_and_uninstalled_it_leaves_the_home_byte_for_byte_as_it_was() {
     let Some(container) = Container::boot() else { return };
     let server = container.server();
     let app = App::new(&container, &ADA, &server);
