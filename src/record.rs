@@ -95,6 +95,11 @@ pub struct Discarded {
 }
 
 impl Record {
+    /// Whether there is something in it that a person decided, or has yet to decide about.
+    pub fn holds_decisions(&self) -> bool {
+        self.paused || !(self.quarantine.is_empty() && self.released.is_empty() && self.discarded.is_empty())
+    }
+
     /// The ledger of the database at `path`, if it is still the same file and the same profile.
     pub fn ledger(&self, path: &str, file: &str, canonical_id: Option<&str>) -> Ledger {
         let same = |book: &&Book| {

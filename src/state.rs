@@ -29,6 +29,8 @@ const FILE_NAME: &str = "state.json";
 const TEMPORARY_NAME: &str = "state.json.new";
 /// One is kept, the last: enough to look at, and it cannot fill the disk.
 const ASIDE_NAME: &str = "state.json.unreadable-1";
+/// What it is kept in; not what was put aside.
+pub const FILES: [&str; 2] = [FILE_NAME, TEMPORARY_NAME];
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;

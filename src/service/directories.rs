@@ -14,18 +14,18 @@ use rustix::io::Errno;
 
 const MARK: &str = "user.waveflow-sync-agent.made";
 
-/// Makes it with all above it that is not there, each with its mark.
+/// Makes it with all above it that is not there, each with this mode and its mark.
 ///
 /// # Errors
 /// One cannot be made.
-pub fn make(path: &Path) -> io::Result<()> {
+pub fn make(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     if let Some(above) = path.parent() {
-        make(above)?;
+        make(above, mode)?;
     }
-    fs::DirBuilder::new().mode(0o755).create(path)?;
+    fs::DirBuilder::new().mode(mode).create(path)?;
     // Unmarked it stays, which harms nobody.
     let _ = rustix::fs::setxattr(path, MARK, b"1", XattrFlags::empty());
     Ok(())
@@ -87,7 +87,7 @@ mod tests {
         let there = dir.path().join("there");
         fs::create_dir(&there).unwrap();
         let deep = there.join("a/b/c");
-        make(&deep).unwrap();
+        make(&deep, 0o755).unwrap();
         if !is_made(&deep) {
             // The scenarios say so.
             return;
@@ -108,7 +108,7 @@ mod tests {
         let there = dir.path().join("there");
         fs::create_dir(&there).unwrap();
         take_away(&there).unwrap();
-        make(&there).unwrap();
+        make(&there, 0o755).unwrap();
         take_away(&there).unwrap();
         assert!(there.is_dir());
         assert_eq!(standing(std::slice::from_ref(&there)).len(), 1);

@@ -6,21 +6,23 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::directories;
 use super::programs::Programs;
+use super::{directories, memory};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Make a directory, with all above it, to be taken away again.
     MakeDirectory(PathBuf),
-    /// Make the directory the agent keeps its state in: the owner's alone, and it stays.
+    /// Make a directory that is its owner's alone, such as the one the agent keeps its state in; likewise.
     MakeState(PathBuf),
+    /// Take away the agent's state, if its directory is ours and nothing in it is a person's decision.
+    ForgetState(PathBuf),
     /// Write a file that everybody may read, as units are.
     Write {
         /// Where.
@@ -80,8 +82,9 @@ pub fn perform(plan: &[Step], programs: &dyn Programs) -> Result<(), String> {
 fn one(step: &Step, programs: &dyn Programs) -> Result<(), String> {
     let at = |path: &Path, done: io::Result<()>| done.map_err(|error| format!("{}: {error}", path.display()));
     match step {
-        Step::MakeDirectory(path) => at(path, directories::make(path)),
-        Step::MakeState(path) => at(path, fs::DirBuilder::new().recursive(true).mode(0o700).create(path)),
+        Step::MakeDirectory(path) => at(path, directories::make(path, 0o755)),
+        Step::MakeState(path) => at(path, directories::make(path, 0o700)),
+        Step::ForgetState(path) => at(path, memory::forget(path)),
         Step::Write { path, text } => at(path, write(path, text)),
         Step::Remove(path) => at(path, remove(path)),
         Step::Restore(path, mode) => at(path, directories::restore(path, *mode)),

@@ -3,9 +3,13 @@
 //! What must always hold: the binary runs with an environment that holds nothing but its own directories; it never
 //! outlives [`Agent`]; waiting for it has an end.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod container;
 pub(crate) mod daemon;
 pub(crate) mod mount;
 pub(crate) mod pair;
+#[cfg(target_os = "linux")]
+pub(crate) mod sandbox;
 mod stage;
 #[cfg(target_os = "linux")]
 pub(crate) mod users;

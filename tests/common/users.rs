@@ -61,7 +61,7 @@ pub(crate) fn agent_of(user: u32, stage: &Stage) -> Command {
 }
 
 /// Makes this user the owner of the path and all below it, as far as root owns it.
-fn give(path: &Path, user: u32) {
+pub(crate) fn give(path: &Path, user: u32) {
     use std::os::unix::fs::MetadataExt as _;
     let found = fs::symlink_metadata(path).unwrap();
     if found.uid() == ROOT {

@@ -44,6 +44,14 @@ mod soak;
 #[cfg(target_os = "linux")]
 mod static_build;
 mod strangers;
+#[cfg(target_os = "linux")]
+mod systemd_package;
+#[cfg(target_os = "linux")]
+mod systemd_sandbox;
+#[cfg(target_os = "linux")]
+mod systemd_service;
+#[cfg(target_os = "linux")]
+mod systemd_trouble;
 mod tls;
 mod unnoticed;
 mod usage;

@@ -71,8 +71,9 @@ fn steps(order: &Order, found: &Found, old: bool) -> Vec<Step> {
         let wants = unit::wants().into_iter().map(|name| found.files.directory.join(name));
         steps.extend(wants.map(Step::MakeDirectory));
     }
-    if !order.state_dir.starts_with(&order.home) && !order.state_dir.is_dir() {
-        // The unit lets it through as far as it is there.
+    // The unit lets one elsewhere through as far as it is there.
+    let elsewhere = !order.state_dir.starts_with(&order.home);
+    if (elsewhere || enables || !files.is_empty()) && !order.state_dir.is_dir() {
         steps.push(Step::MakeState(order.state_dir.clone()));
     }
     let reload =

@@ -62,12 +62,13 @@ fn told(order: &Order, found: &Found, old: bool) -> Vec<String> {
         Step::Write { path, .. } => format!("write {}", path.extension().unwrap().display()),
         Step::Remove(path) => format!("remove {}", path.extension().unwrap().display()),
         Step::MakeDirectory(path) => format!("make {}", path.file_name().unwrap().display()),
+        Step::MakeState(path) => format!("make {}, private", path.file_name().unwrap().display()),
         other => format!("{other:?}"),
     };
     steps(order, found, old).iter().map(word).collect()
 }
 
-const MAKE: [&str; 2] = ["make default.target.wants", "make sockets.target.wants"];
+const MAKE: [&str; 3] = ["make default.target.wants", "make sockets.target.wants", "make sync-agent, private"];
 const WRITE: [&str; 2] = ["write service", "write socket"];
 const START: &str = "enable --now";
 
@@ -134,9 +135,13 @@ fn a_socket_that_would_start_the_service_is_not_asked() {
 }
 
 #[test]
-fn a_state_directory_outside_the_home_is_made_so_that_it_can_be_let_through() {
+fn a_state_directory_is_made_so_that_it_can_be_let_through_and_taken_away() {
     let order = order(&Flags::default(), Platform::Linux, &[("XDG_STATE_HOME", "/srv/not-there")]).unwrap();
     let made = Step::MakeState(PathBuf::from("/srv/not-there/waveflow/sync-agent"));
     assert!(steps(&order, &nothing(), false).contains(&made));
-    assert!(!steps(&plain(), &nothing(), false).iter().any(|step| matches!(step, Step::MakeState(_))));
+    let makes =
+        |order: &Order, found: &Found| steps(order, found, false).iter().any(|step| matches!(step, Step::MakeState(_)));
+    assert!(makes(&plain(), &nothing()));
+    // Nothing to do is nothing to do.
+    assert!(!makes(&plain(), &installed(&plain())));
 }

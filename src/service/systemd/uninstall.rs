@@ -27,12 +27,12 @@ pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refus
     files.refuse_others()?;
     systemctl::unit_path(setting.programs)?;
     let seen = [systemctl::show(SERVICE, setting.programs)?, systemctl::show(SOCKET, setting.programs)?];
-    plan::perform(&steps(&files, &seen), setting.programs)
+    plan::perform(&steps(&files, &seen, state_dir), setting.programs)
         .map_err(|error| Refusal::new("not_removed", &error, Exit::TryLater))?;
     Ok(report(&files, state_dir))
 }
 
-fn steps(files: &Files, seen: &[Seen; 2]) -> Vec<Step> {
+fn steps(files: &Files, seen: &[Seen; 2], state_dir: &Path) -> Vec<Step> {
     let mut steps = Vec::new();
     if seen.iter().any(|unit| !matches!(unit.get("ActiveState"), "" | "inactive" | "failed")) {
         steps.push(Step::run(SYSTEMCTL, ["--user", "stop", SOCKET, SERVICE]));
@@ -46,6 +46,8 @@ fn steps(files: &Files, seen: &[Seen; 2]) -> Vec<Step> {
     steps.extend(files.kept.iter().map(|(path, mode)| Step::Restore(path.clone(), *mode)));
     steps.extend(unit::wants().iter().map(|name| Step::TakeAway(files.directory.join(name))));
     steps.extend(files.directory.ancestors().map(|path| Step::TakeAway(path.to_owned())));
+    steps.push(Step::ForgetState(state_dir.to_owned()));
+    steps.extend(state_dir.ancestors().map(|path| Step::TakeAway(path.to_owned())));
     // Before the manager forgets them.
     steps.push(Step::try_to_run(SYSTEMCTL, ["--user", "reset-failed", SOCKET, SERVICE]));
     steps.push(Step::run(SYSTEMCTL, ["--user", "daemon-reload"]));
@@ -63,12 +65,17 @@ fn report(files: &Files, state_dir: &Path) -> Report {
         ),
     }];
     lines.extend(files.drop_ins.iter().map(|path| format!("Left, since it is yours: {}", path.display())));
-    lines.push(format!(
-        "What waits to be delivered is in the app's own queue, untouched. What the agent remembers stays in {}.",
-        state_dir.display()
-    ));
+    let remembered = state_dir.is_dir();
+    let stays = if remembered {
+        // It was there before, or holds what a person decided, or has yet to.
+        format!(" What the agent remembers stays in {}.", state_dir.display())
+    } else {
+        " The agent has left nothing else behind.".to_owned()
+    };
+    lines.push(format!("What waits to be delivered is in the app's own queue, untouched.{stays}"));
     let document = json!({
-        "installed": false, "changed": true, "removed": removed, "left": files.drop_ins, "state_dir": state_dir,
+        "installed": false, "changed": true, "removed": removed, "left": files.drop_ins,
+        "state_dir": remembered.then_some(state_dir),
     });
     Report { lines, document, exit: Exit::Done }
 }

@@ -114,12 +114,11 @@ impl Play {
         fs::read_to_string(self.machine.path().join("pid")).ok()?.trim().parse().ok()
     }
 
-    /// The home directory, without what the agent itself keeps.
+    /// The home directory, without the runtime directory, which is no part of a real one.
     pub(super) fn tree(&self) -> Tree {
         let mut tree = Tree::new();
         walk(self.home(), self.home(), &mut tree);
-        let kept = [".local/state/waveflow", "run"];
-        tree.retain(|path, _| !kept.iter().any(|kept| path.starts_with(kept) || Path::new(kept).starts_with(path)));
+        tree.retain(|path, _| !path.starts_with("run"));
         tree
     }
 
