@@ -24,7 +24,7 @@ pub struct DirectoryLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("{} is already served by {}", directory.display(), holder_words(holder.as_ref()))]
+    #[error("{} is already served by {}; one agent is enough, so let it work or end it", directory.display(), holder_words(holder.as_ref()))]
     Held {
         /// The directory.
         directory: PathBuf,
@@ -32,7 +32,7 @@ pub enum LockError {
         holder: Option<Holder>,
     },
     /// The directory cannot be opened or locked.
-    #[error("cannot lock {}: {source}", directory.display())]
+    #[error("cannot lock {}: {source}; it has to be readable for the user the agent runs as", directory.display())]
     Unusable {
         /// The directory.
         directory: PathBuf,
@@ -153,7 +153,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             let holder = holder.as_ref().unwrap();
             assert_eq!(holder.pid, std::process::id());
-            assert!(error.to_string().ends_with(&format!(" (process {})", holder.pid)), "{error}");
+            assert!(error.to_string().contains(&format!(" (process {}); ", holder.pid)), "{error}");
         }
         drop(first);
         DirectoryLock::acquire(dir.path()).unwrap();

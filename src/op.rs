@@ -166,7 +166,7 @@ pub enum FailedKind {
 }
 
 /// `error.kind` of the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// No connection, or it broke.

@@ -73,7 +73,10 @@ pub struct Found {
 /// There is no `app.db` anywhere: the app is not installed, was never started, or was reset. This may change at any
 /// moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the desktop app's data is not there; looked for app.db in {}", list(looked_at))]
+#[error(
+    "the desktop app's data is not there; looked for app.db in {}; start WaveFlow once, or name its directory as `data_dir`",
+    list(looked_at)
+)]
 pub struct NotFound {
     /// Where it was looked for; empty where there is not even a home directory.
     pub looked_at: Vec<Place>,
@@ -188,7 +191,10 @@ mod tests {
         let taken = found(&linux(), Some("/named"), &[(&linux_db, 9), (&named_db, 1)]).unwrap();
         assert_eq!(taken, Found { place: Place { path: "/named".into(), kind: Kind::Named }, passed_over: None });
         let error = found(&linux(), Some("/named"), &[(&linux_db, 9)]).unwrap_err();
-        assert_eq!(error.to_string(), "the desktop app's data is not there; looked for app.db in /named (as named)");
+        assert_eq!(
+            error.to_string(),
+            "the desktop app's data is not there; looked for app.db in /named (as named); start WaveFlow once, or name its directory as `data_dir`"
+        );
     }
 
     #[test]
@@ -196,7 +202,7 @@ mod tests {
         let error = found(&linux(), None, &[]).unwrap_err().to_string();
         assert!(error.contains(&format!("{LINUX} (Linux) and {FLATPAK} (Flatpak)")), "{error}");
         let homeless = Environment::new(Platform::Linux, Path::new("/"), []);
-        assert!(found(&homeless, None, &[]).unwrap_err().to_string().ends_with("no place, since HOME is not set"));
+        assert!(found(&homeless, None, &[]).unwrap_err().to_string().contains("in no place, since HOME is not set; "));
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub fn of_document(document: &serde_json::Value) -> String {
 fn outcome_of(line: &serde_json::Value) -> Outcome {
     let number = |key: &str| line[key].as_u64().unwrap_or(0);
     let message = line["error"]["message"].as_str().or(line["message"].as_str());
+    // Of a newer daemon it may be one that nobody knows here.
+    let kind = serde_json::from_value(line["error"]["kind"].clone()).unwrap_or(ErrorKind::Server);
     Outcome {
         skipped: serde_json::from_value(line["reason"].clone()).ok(),
         sent: number("sent"),
@@ -170,7 +172,7 @@ fn outcome_of(line: &serde_json::Value) -> Outcome {
         quarantined: number("quarantined"),
         held: number("held"),
         oldest: None,
-        error: message.map(|message| Failure::new(ErrorKind::Server, message)),
+        error: message.map(|message| Failure::new(kind, message)),
         next: Next::WhenWoken,
     }
 }
@@ -206,8 +208,29 @@ fn profile_words(outcome: &Outcome) -> String {
     words.push('.');
     if let Some(failure) = &outcome.error {
         let _ = write!(words, " {}", sentence(&quiet(&failure.message)));
+        if let Some(mend) = mend(failure.kind) {
+            let _ = write!(words, " {mend}");
+        }
     }
     words
+}
+
+/// What a person can do about it, where trying again is not enough and the message does not say it already.
+fn mend(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Unauthorized => Some("Sign in again from the app's settings."),
+        ErrorKind::NotTheServer => Some(
+            "That is no waveflow-server: check the address in the app's settings, and whether this network wants you to \
+             sign in first.",
+        ),
+        ErrorKind::Rejected => Some("See the command queue list."),
+        ErrorKind::Network
+        | ErrorKind::Tls
+        | ErrorKind::Timeout
+        | ErrorKind::Server
+        | ErrorKind::Clock
+        | ErrorKind::Database => None,
+    }
 }
 
 /// Each reason with its mend.

@@ -44,7 +44,9 @@ pub enum ClientError {
         source: io::Error,
     },
     /// It ended, or answered something else than JSON.
-    #[error("the agent behind {path} went away before it answered")]
+    #[error(
+        "the agent behind {path} went away before it answered; its log says why, and `waveflow-sync-agent status` whether it is back"
+    )]
     Ended {
         /// The socket.
         path: String,

@@ -11,6 +11,9 @@ use hyper::Uri;
 /// Where a batch goes, below the base URL.
 const ENDPOINT: &str = "/api/v1/sync/ops";
 
+const NO_SCHEME: &str =
+    "the server URL must begin with http:// or https://; it is the app's setting, unless `server.url` is set";
+
 /// Longer than any URL a person types; keeps request lines and messages short.
 const MAX_URL: usize = 2048;
 
@@ -35,12 +38,11 @@ impl Target {
         if text.len() > MAX_URL {
             return Err(format!("the server URL is longer than {MAX_URL} bytes"));
         }
-        let (scheme, rest) =
-            text.split_once("://").ok_or("the server URL must begin with http:// or https://".to_owned())?;
+        let (scheme, rest) = text.split_once("://").ok_or(NO_SCHEME.to_owned())?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err("the server URL must begin with http:// or https://".to_owned()),
+            _ => return Err(NO_SCHEME.to_owned()),
         };
         if rest.contains('?') {
             return Err("the server URL must not have a query (?…)".to_owned());

@@ -31,6 +31,7 @@ mod leaks;
 mod man_in_the_middle;
 mod manual;
 mod memory;
+mod messages;
 #[cfg(target_os = "linux")]
 mod other_users;
 mod promises;
