@@ -104,6 +104,13 @@ impl DirectoryLock {
     }
 }
 
+/// Who has the lock on `directory`, where the system tells. Nothing is locked for it, not for a moment: an agent that
+/// starts at this moment gets its lock.
+pub fn holder_of(directory: &Path) -> Option<Holder> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    holder(&rustix::fs::open(directory, flags, Mode::empty()).ok()?)
+}
+
 /// Enough for some ten thousand locks; who holds ours is a courtesy, not worth more memory.
 #[cfg(target_os = "linux")]
 const LOCKS_LIMIT: u64 = 1024 * 1024;
@@ -147,6 +154,9 @@ mod tests {
     fn the_second_one_is_told_who_holds_it_until_the_first_lets_go() {
         let dir = tempfile::tempdir().unwrap();
         let first = DirectoryLock::acquire(dir.path()).unwrap();
+        if cfg!(target_os = "linux") {
+            assert_eq!(holder_of(dir.path()).map(|holder| holder.pid), Some(std::process::id()));
+        }
         let error = DirectoryLock::acquire(dir.path()).unwrap_err();
         assert_eq!(error.exit(), Exit::TryLater);
         let LockError::Held { holder, .. } = &error else { panic!("{error}") };

@@ -102,7 +102,7 @@ pub fn start(level: Level, format: Format, env: &Environment) {
 }
 
 /// <https://no-color.org>: set and not empty means no colour.
-fn is_coloured(terminal: bool, env: &Environment) -> bool {
+pub fn is_coloured(terminal: bool, env: &Environment) -> bool {
     terminal && env.get("NO_COLOR").is_none()
 }
 

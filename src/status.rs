@@ -1,7 +1,5 @@
 //! What the outside may see of a profile and of the daemon: numbers, names, sentences; never a token or a payload.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
 use crate::op::{ErrorKind, Failure, Outcome, Reason};
@@ -133,50 +131,6 @@ pub fn timestamp(ms: i64) -> String {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
-/// The status as people read it: one block, the answer first. `status` is the document of the socket, so that a newer
-/// or older daemon's is shown too.
-pub fn for_people(status: &serde_json::Value) -> String {
-    let number = |value: &serde_json::Value, key: &str| value[key].as_u64().unwrap_or(0);
-    let profiles = status["profiles"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let sum = |key: &str| profiles.iter().map(|profile| number(profile, key)).sum::<u64>();
-    let (pending, quarantined, held) = (sum("pending"), sum("quarantined"), sum("held"));
-    let mut text = String::new();
-    if let Some(problem) = status["problem"].as_str() {
-        let _ = writeln!(text, "{problem}");
-    } else if profiles.iter().any(|profile| profile["state"] == "unavailable") {
-        // Nobody looked into these, so nobody knows.
-        text.push_str("Not every profile's files can be read, so what waits in them is not known.\n");
-    } else if pending + quarantined + held == 0 {
-        text.push_str("Everything is on the server.\n");
-    } else {
-        let _ = writeln!(
-            text,
-            "Not everything is on the server: {pending} waiting, {held} held back, {quarantined} refused."
-        );
-    }
-    for profile in profiles {
-        let state = serde_json::from_value(profile["state"].clone()).unwrap_or(State::Unavailable);
-        let name = profile["name"].as_str().unwrap_or_default().replace(char::is_control, " ");
-        let _ = write!(text, "Profile {} “{name}”: {}", number(profile, "profile"), State::words(state));
-        for (key, what) in [("pending", "waiting"), ("held", "held back"), ("quarantined", "refused")] {
-            if number(profile, key) > 0 {
-                let _ = write!(text, ", {} {what}", number(profile, key));
-            }
-        }
-        if let Some(seconds) = profile["next_attempt_in_s"].as_u64() {
-            let _ = write!(text, ", next try in {seconds} s");
-        }
-        text.push('\n');
-        if let Some(message) = profile["last_error"]["message"].as_str() {
-            let _ = writeln!(text, "  {message}");
-        }
-        if profile["guarded"] == false {
-            text.push_str("  Its token does not say whose it is: ops go out under it whoever queued them.\n");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,23 +148,5 @@ mod tests {
         };
         assert_eq!(failed(ErrorKind::Unauthorized), State::Unauthorized);
         assert_eq!(failed(ErrorKind::Network), State::BackingOff);
-    }
-
-    #[test]
-    fn the_answer_comes_first() {
-        let profile = serde_json::json!({"profile": 1, "name": "A\u{1b}[2J", "state": "backing_off", "pending": 3, "quarantined": 1,
-            "held": 0, "next_attempt_in_s": 4, "last_error": {"kind": "network", "message": "no route"}});
-        let text = for_people(&serde_json::json!({"profiles": [profile]}));
-        assert!(text.starts_with("Not everything is on the server: 3 waiting, 0 held back, 1 refused.\n"));
-        assert!(text.contains("3 waiting, 1 refused, next try in 4 s\n  no route\n"), "{text}");
-        assert!(!text.contains('\u{1b}'));
-        assert!(!text.contains("whoever queued"));
-        let unguarded = serde_json::json!({"profile": 1, "name": "A", "state": "idle", "guarded": false});
-        assert!(for_people(&serde_json::json!({"profiles": [unguarded]})).contains("whoever queued them"));
-        let unreadable = serde_json::json!({"profile": 2, "name": "B", "state": "unavailable", "pending": 0});
-        let text = for_people(&serde_json::json!({"profiles": [unreadable]}));
-        assert!(text.starts_with("Not every profile's files can be read"), "{text}");
-        let text = for_people(&serde_json::json!({"profiles": []}));
-        assert!(text.starts_with("Everything is on the server."));
     }
 }

@@ -16,6 +16,7 @@ mod readme_tests;
 mod roff;
 mod service;
 mod status;
+mod status_watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -88,8 +89,12 @@ enum Command {
     },
     /// Show how things stand, for the daemon and for each profile.
     ///
-    /// Without a daemon: what the files say, and exit code 69.
-    Status,
+    /// Without a daemon: what the files say, and exit code 69. `--watch` keeps it on the screen.
+    Status {
+        /// Keep it on the screen as it changes, until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Have the daemon read its configuration again, and deliver.
     ///
     /// Exit code 78 if it cannot be taken; then nothing changes.
@@ -220,7 +225,8 @@ impl Cli {
             Command::Metrics => daemon::metrics(&loaded.config, json),
             Command::Reload => daemon::reload(&loaded.config, json),
             Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
-            Command::Status => status::run(&loaded.config, json, env),
+            Command::Status { watch: false } => status::run(&loaded.config, json, env),
+            Command::Status { watch: true } => status_watch::run(&loaded.config, json, env),
             Command::Pause => daemon::pause(&loaded.config, true, json, env),
             Command::Resume => daemon::pause(&loaded.config, false, json, env),
             Command::Queue { what } => queue::run(&loaded.config, what, json),

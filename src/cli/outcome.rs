@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
+use crate::screen::text::{quiet, sentence};
 
 /// Which profile an outcome is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,27 +251,6 @@ fn reason_words(reason: Reason) -> &'static str {
             "skipped: its files cannot be used — start the app, and see that they are yours to write"
         }
     }
-}
-
-/// What comes from outside, without anything that moves the cursor or turns the text around.
-fn quiet(text: &str) -> String {
-    let moves = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if moves(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// With a capital letter and a full stop. A name (data.db, a path, an address) keeps its letters.
-fn sentence(text: &str) -> String {
-    let word = text.split_whitespace().next().unwrap_or_default();
-    let is_plain = word.trim_end_matches([',', ':']).chars().all(char::is_alphabetic);
-    let mut letters = text.chars();
-    let mut sentence: String = match letters.next() {
-        Some(first) if is_plain => first.to_uppercase().chain(letters).collect(),
-        _ => text.to_owned(),
-    };
-    if !sentence.ends_with(['.', '!', '?', '…']) {
-        sentence.push('.');
-    }
-    sentence
 }
 
 #[cfg(test)]

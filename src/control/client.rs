@@ -13,7 +13,7 @@ use crate::config::Control;
 use crate::trust::{self, TrustError};
 
 /// The longest answer that is read: a list of a few thousand ops fits.
-const ANSWER_MAX: u64 = 64 << 20;
+pub(super) const ANSWER_MAX: u64 = 64 << 20;
 
 /// What the daemon answered.
 #[derive(Debug)]
@@ -59,43 +59,57 @@ pub enum ClientError {
 /// # Errors
 /// Nobody answers.
 pub fn ask(control: &Control, line: &str) -> Result<Answer, ClientError> {
-    let answer = ask_at(&control.socket, line);
-    match (&answer, &control.other) {
-        (Err(ClientError::NoDaemon { .. }), Some(other)) => match ask_at(other, line) {
-            Err(ClientError::NoDaemon { .. } | ClientError::NotPermitted { .. }) => answer,
-            found => found,
-        },
-        _ => answer,
-    }
+    let (stream, path) = connect(control)?;
+    ask_on(stream, path, line, None)
 }
 
 /// What the agent behind `path` says to a `ping`; `None` where nobody does, or not within `patience`.
 pub fn ping(path: &Path, patience: Duration) -> Option<Value> {
-    ask_for(path, "ping", Some(patience)).ok().map(|answer| answer.value).filter(|answer| answer["pong"] == true)
+    let stream = connect_to(path).ok()?;
+    let answer = ask_on(stream, path, "ping", Some(patience)).ok()?;
+    Some(answer.value).filter(|answer| answer["pong"] == true)
 }
 
-fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
-    ask_for(path, line, None)
+/// A connection to the agent, and where it was found: at its socket, else at the other place it may have been started with.
+///
+/// # Errors
+/// Nobody is there, or not who should be.
+pub fn connect(control: &Control) -> Result<(UnixStream, &Path), ClientError> {
+    match (connect_to(&control.socket), &control.other) {
+        // What is wrong with the other place is nobody's business: the first is where one is looked for.
+        (Err(error @ ClientError::NoDaemon { .. }), Some(other)) => {
+            connect_to(other).map(|stream| (stream, other.as_path())).map_err(|_| error)
+        }
+        (stream, _) => Ok((stream?, &control.socket)),
+    }
 }
 
-fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
+fn connect_to(path: &Path) -> Result<UnixStream, ClientError> {
     let shown = path.display().to_string();
     if is_strangers(path) {
         let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
         return Err(ClientError::NotPermitted { path: shown, source });
     }
-    let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: shown.clone(), source },
-        _ => ClientError::NoDaemon { path: shown.clone(), source },
-    })?;
-    let ended = |_| ClientError::Ended { path: shown.clone() };
+    UnixStream::connect(path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: shown, source },
+        _ => ClientError::NoDaemon { path: shown, source },
+    })
+}
+
+fn ask_on(mut stream: UnixStream, path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
+    let ended = |_| ClientError::Ended { path: path.display().to_string() };
     stream.set_read_timeout(patience).map_err(ended)?;
     stream.write_all(line.as_bytes()).and_then(|()| stream.write_all(b"\n")).map_err(ended)?;
     let mut answer = String::new();
     BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).map_err(ended)?;
-    match serde_json::from_str(&answer) {
-        Ok(value) => Ok(Answer { line: answer, value }),
-        Err(_) => Err(ClientError::Ended { path: shown }),
+    Answer::read(answer).ok_or(ClientError::Ended { path: path.display().to_string() })
+}
+
+impl Answer {
+    /// `None`: it is no document, or not all of one.
+    pub(super) fn read(line: String) -> Option<Self> {
+        let value = serde_json::from_str(&line).ok()?;
+        Some(Self { line, value })
     }
 }
 

@@ -4,7 +4,8 @@
 //! stalls, floods or vanishes costs nobody else anything.
 //!
 //! Reading order: [`lines`] (bytes to lines), [`command`] (lines to commands), [`socket`] (making and finding the socket),
-//! [`door`] (who is let in), [`reception`] (who answers), [`server`] (what is answered), [`client`].
+//! [`door`] (who is let in), [`reception`] (who answers), [`server`] (what is answered), [`client`],
+//! [`stream`] (a client that waits for more than one thing).
 
 pub mod client;
 pub mod command;
@@ -13,3 +14,4 @@ pub mod lines;
 pub mod reception;
 pub mod server;
 pub mod socket;
+pub mod stream;

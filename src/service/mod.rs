@@ -3,7 +3,7 @@
 //!
 //! Installing: [`order`] is what is to run; [`mod@unit`] and [`launchd`] are the files that say so; [`systemd`] and [`agent`]
 //! (launchd's word for a user's service) find out what is there and make a [`plan`] of it, performed in one place. Running:
-//! [`activation`], [`manager`], [`headline`].
+//! [`activation`], [`manager`], [`headline`]; where nothing runs, [`starting`].
 //!
 //! What must always hold: none of it is needed; the same binary does the same work in a terminal. An install twice is as
 //! good as once; what it made, an uninstall takes away, and nothing else; a file that somebody else wrote or changed is
@@ -23,6 +23,7 @@ pub mod order;
 pub mod plan;
 pub mod programs;
 pub mod report;
+pub mod starting;
 pub mod systemctl;
 pub mod systemd;
 pub mod unit;

@@ -1,4 +1,4 @@
-//! Signals, as something to wait for: SIGTERM and SIGINT end the agent, SIGHUP reloads and drains.
+//! Signals, as something to wait for: SIGTERM and SIGINT end the agent, SIGHUP reloads and drains; a command may want others.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -22,6 +22,11 @@ impl Signals {
     /// Registers the one to read the configuration again, and drain; for the rest of the process.
     pub fn reloads() -> io::Result<Self> {
         listen(&[SIGHUP]).map(Self)
+    }
+
+    /// Registers these, for the rest of the process.
+    pub fn of(signals: &[i32]) -> io::Result<Self> {
+        listen(signals).map(Self)
     }
 
     /// Waits for the next one.

@@ -12,6 +12,8 @@ pub(crate) mod pair;
 pub(crate) mod sandbox;
 mod stage;
 #[cfg(target_os = "linux")]
+pub(crate) mod terminal;
+#[cfg(target_os = "linux")]
 pub(crate) mod users;
 pub(crate) mod worker;
 

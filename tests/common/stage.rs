@@ -112,6 +112,12 @@ impl Stage {
         self.start(arguments).finish()
     }
 
+    /// The first three lines of `status`, as one.
+    pub(crate) fn status_head(&self) -> String {
+        let head: Vec<_> = self.run(&["status"]).stdout.lines().take(3).map(|line| line.trim().to_owned()).collect();
+        head.join(" ")
+    }
+
     /// `once --json`, waiting for as long as `wait` says.
     pub(crate) fn once(&self, wait: &str) -> Run {
         self.run(&["--json", "once", "--wait", wait])

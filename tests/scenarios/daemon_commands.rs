@@ -63,7 +63,8 @@ fn without_a_daemon_status_says_what_waits_and_the_rest_says_that_there_is_none(
     let status = case.json(&["status"], 69);
     assert_eq!((&status["pid"], &status["profiles"][0]["pending"]), (&json!(null), &json!(4)), "{status}");
     let run = case.stage.run(&["status"]).ended_with(69);
-    assert!(run.stdout.contains("4 waiting") && run.stderr.contains("no agent is running"), "{run:?}");
+    let begin = "Not everything is on the server: 4 waiting.\nNo agent is running; start it with `waveflow-sync-agent";
+    assert!(run.stdout.starts_with(begin) && run.stderr.is_empty(), "{run:?}");
     for arguments in [&["drain", "now"][..], &["queue", "list"], &["queue", "retry"]] {
         let answer = case.json(arguments, 69);
         assert!(answer["error"]["message"].as_str().is_some_and(|words| !words.is_empty()), "{answer}");

@@ -219,7 +219,7 @@ fn a_read_only_file_system_is_said_and_served_again_when_it_can_be_written() {
     stage.configure(&format!("data_dir = \"{}\"\n[drain]\ninterval = \"1h\"\n", dir.path().display()));
     assert!(mount.run(&["-o", "remount,ro"]));
     let daemon = Daemon::start(&stage);
-    let status = stage.run(&["status"]).ended_with(0).stdout;
+    let status = stage.status_head();
     assert!(status.contains("app.db: cannot be opened; check its permissions"), "{status}");
     assert_eq!(daemon.ask("drain now")["reason"], "unavailable");
     assert!(mount.run(&["-o", "remount,rw"]));

@@ -54,6 +54,7 @@ fn a_full_disk_under_the_queue_is_said_and_what_was_accepted_is_not_sent_again()
         words.as_str().is_some_and(|words| words.contains(word))
     };
     eventually("status says that the disk is full", || said("the disk is full"));
+    assert!(stage.status_head().contains("the disk is full"), "{}", stage.status_head());
     for _ in 0..3 {
         let answer = daemon.ask("drain now");
         assert_eq!((&answer["outcome"], &answer["error"]["kind"]), (&json!("drained"), &json!("database")), "{answer}");

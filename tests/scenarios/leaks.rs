@@ -14,6 +14,8 @@ use testkit::server::{Fault, Reply, Server, Version};
 use testkit::token;
 
 use crate::common::daemon::{Daemon, SOON, eventually};
+#[cfg(target_os = "linux")]
+use crate::common::terminal::Terminal;
 use crate::common::{Agent, Stage, TRACEABLE, command};
 
 /// What the user wrote.
@@ -71,6 +73,8 @@ impl Case {
         for arguments in self.commands() {
             self.run(&arguments, "with a daemon");
         }
+        #[cfg(target_os = "linux")]
+        self.watch();
         for name in ["cmdline", "environ"] {
             let bytes = fs::read(format!("/proc/{}/{name}", daemon.pid())).unwrap();
             assert!(!bytes.is_empty());
@@ -97,6 +101,21 @@ impl Case {
             assert!(said, "{arguments:?} {when} said nothing: {run:?}");
             assert_clean(&format!("stdout of {arguments:?} {when}"), run.stdout.as_bytes());
             assert_clean(&format!("stderr of {arguments:?} {when}"), run.stderr.as_bytes());
+        }
+    }
+
+    /// What does not end by itself, and what is for terminals alone.
+    #[cfg(target_os = "linux")]
+    fn watch(&self) {
+        for arguments in [&["status", "--watch"][..], &["--json", "status", "--watch"], &["drain", "now"]] {
+            let mut agent = command(self.stage.home());
+            let Some(mut terminal) = Terminal::start(agent.args(["--log-level", "trace"]).args(arguments)) else {
+                return;
+            };
+            eventually("it says something", || !terminal.written().is_empty());
+            terminal.signal(Signal::TERM);
+            terminal.ended();
+            assert_clean(&format!("the terminal of {arguments:?}"), &terminal.written());
         }
     }
 

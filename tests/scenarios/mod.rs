@@ -44,6 +44,10 @@ mod sigkill;
 mod soak;
 #[cfg(target_os = "linux")]
 mod static_build;
+#[cfg(target_os = "linux")]
+mod status_causes;
+#[cfg(target_os = "linux")]
+mod status_watch;
 mod strangers;
 #[cfg(target_os = "linux")]
 mod systemd_package;
