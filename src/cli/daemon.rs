@@ -1,4 +1,4 @@
-//! `run`, and what is asked of it in one line: `drain now`, `pause`, `resume`.
+//! `run`, and what is asked of it in one line: `reload`, `metrics`, `pause`, `resume`.
 
 use serde_json::{Value, json};
 
@@ -20,15 +20,6 @@ pub(super) fn run(start: Start, json: bool) -> Exit {
             exit
         }
     }
-}
-
-/// Waits for the pass, prints how it ended.
-pub(super) fn drain(config: &Config, profile: Option<i64>, json: bool) -> Exit {
-    let line = profile.map_or_else(|| "drain now".to_owned(), |profile| format!("drain now {profile}"));
-    asked(config, &line, json, |answer| {
-        let exit = if answer["remaining"].as_u64().unwrap_or(0) > 0 { Exit::TryLater } else { Exit::Done };
-        (super::outcome::of_document(answer), exit)
-    })
 }
 
 /// Has the configuration read again; fails where the daemon did not take it.
@@ -81,7 +72,11 @@ pub(super) fn asked(config: &Config, line: &str, json: bool, words: impl FnOnce(
 }
 
 /// Prints what the daemon answered, if it did.
-fn told(answer: Result<Answer, ClientError>, json: bool, words: impl FnOnce(&Value) -> (String, Exit)) -> Exit {
+pub(super) fn told(
+    answer: Result<Answer, ClientError>,
+    json: bool,
+    words: impl FnOnce(&Value) -> (String, Exit),
+) -> Exit {
     match answer {
         Ok(answer) if answer.value["error"]["code"].is_string() => refused(&answer.value, json),
         Ok(answer) => {

@@ -7,6 +7,7 @@
 mod check_config;
 mod completions;
 mod daemon;
+mod drain;
 mod manual;
 mod once;
 pub mod outcome;
@@ -134,7 +135,7 @@ enum Command {
 enum When {
     /// Have the daemon deliver at once, for all profiles or one, and wait for the outcome.
     ///
-    /// It ends a pause between two tries.
+    /// It ends a pause between two tries; on a terminal it shows how far it is.
     Now {
         /// This profile alone.
         profile: Option<i64>,
@@ -224,7 +225,7 @@ impl Cli {
             Command::Run => daemon::run(Start { config: Ok(loaded.config), flags, env: env.clone(), inherited }, json),
             Command::Metrics => daemon::metrics(&loaded.config, json),
             Command::Reload => daemon::reload(&loaded.config, json),
-            Command::Drain { when: When::Now { profile } } => daemon::drain(&loaded.config, profile, json),
+            Command::Drain { when: When::Now { profile } } => drain::run(&loaded.config, profile, json, env),
             Command::Status { watch: false } => status::run(&loaded.config, json, env),
             Command::Status { watch: true } => status_watch::run(&loaded.config, json, env),
             Command::Pause => daemon::pause(&loaded.config, true, json, env),

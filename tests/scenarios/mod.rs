@@ -18,6 +18,8 @@ mod daemon_socket;
 mod daemon_wake;
 mod daemon_way;
 mod delivery;
+#[cfg(target_os = "linux")]
+mod drain_bar;
 mod faults_clock;
 #[cfg(target_os = "linux")]
 mod faults_disk;
