@@ -84,7 +84,10 @@ fn check_shown(loaded: &Loaded) {
         return;
     }
     let reloaded = load(&again).unwrap_or_else(|error| panic!("{error}\n{again}"));
-    assert_eq!(reloaded.config, loaded.config);
+    let mut config = loaded.config.clone();
+    // A second place for the socket is there as long as nobody names the first, or a directory; here everything is named.
+    config.control.other = None;
+    assert_eq!(reloaded.config, config);
     // `Debug` and `PartialEq` of the server are two matters: what is not printed is compared all the same.
     assert!(reloaded.config.server == loaded.config.server);
 }
