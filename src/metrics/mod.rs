@@ -96,7 +96,7 @@ struct Times {
     acknowledged: Histogram,
 }
 
-/// Makes metrics and puts them into a registry; a name that is no name is a bug, which [`tests`] would see.
+/// Makes metrics and puts them into a registry; a name that is no name is a bug, which the tests would see.
 struct Maker(Registry);
 
 impl Maker {
