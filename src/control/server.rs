@@ -4,6 +4,7 @@
 //! even where who sent it is gone, and answered before the pass it brings about begins, so that one who has no answer yet
 //! need not wake again: what he committed meanwhile is seen by that pass.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::daemon::agent::Agent;
 use crate::daemon::vitals;
 use crate::metrics::Trigger;
 use crate::survey::Listed;
-use crate::tidings::Listener;
+use crate::tidings::{LISTENERS_MAX, Listener};
 use crate::trigger::slot::Wake;
 
 /// A client that does not take its answer within this is gone.
@@ -86,7 +87,12 @@ pub async fn next_line(lines: &mut Lines, stream: &mut UnixStream) -> Option<Res
 pub async fn answer(line: &str, reception: &Reception, stream: &mut UnixStream, patience: Duration) -> bool {
     let command = Command::parse(line);
     if let (Ok(Command::Watch), Some(agent)) = (&command, reception.agent()) {
-        watch(agent.engine().tidings.listen(), stream, patience).await;
+        let Some(listener) = agent.engine().tidings.listen() else {
+            let words = format!("{LISTENERS_MAX} clients watch already; try again");
+            return write(stream, &error("busy", &words), patience).await;
+        };
+        drop(agent);
+        watch(listener, stream, patience).await;
         return false;
     }
     let answer = match command.clone() {
@@ -121,8 +127,22 @@ async fn watch(mut listener: Listener, stream: &mut UnixStream, patience: Durati
                 Some(next) => next,
                 None => return,
             },
-            () = vanished(stream) => return,
+            () = left(stream) => return,
         };
+    }
+}
+
+/// Returns when nobody watches any more. One who may stay for days is not looked for: his leaving ends what he says, which
+/// rings. What he says besides nobody hears.
+async fn left(stream: &UnixStream) {
+    let mut some = [0; 1024];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut some) {
+            // Perhaps that was only all he had to say.
+            Ok(0) => return vanished(stream).await,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 

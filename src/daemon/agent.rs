@@ -310,6 +310,7 @@ impl Agent {
             Engine::with(&loaded.config, &self.env, keeper, database, tidings).map_err(|(message, _)| message)?;
         let totals: BTreeMap<i64, u64> =
             self.served().iter().map(|served| (served.profile.id, served.standing.borrow().sent_total)).collect();
+        old.tidings.woke(Trigger::Asked);
         self.dismiss_all();
         if loaded.config.data_dir != old.config.data_dir {
             // The old one is let go before the new one is looked for, and not before the last pass over it is over.
@@ -363,6 +364,7 @@ impl Agent {
         let keeper = engine.keeper.clone();
         engine.database.call(move || keeper.change(|record| record.paused = paused)).await;
         self.news.notify_one();
+        engine.tidings.woke(Trigger::Asked);
         self.served().iter().for_each(|served| {
             served.wake_in_doubt(Wake::Ask);
         });
@@ -430,6 +432,7 @@ impl Agent {
         }
         let keeper = engine.keeper.clone();
         let changed = engine.database.call(move || keeper.change(|record| record.retry(operation_id.as_ref()))).await;
+        engine.tidings.woke(Trigger::Asked);
         self.served().iter().for_each(|served| {
             served.wake_in_doubt(Wake::Ask);
         });

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::served::Served;
+use super::served::{Served, Standing};
 use crate::op::{ErrorKind, Failure, Next, Outcome, Reason};
 use crate::status::State;
 use crate::tidings::happening::Happening;
@@ -122,7 +122,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         // What the look saw no pass has seen, and what waits goes when the time has come.
         self.served.doubt();
         self.retry |= outcome.remaining > 0 || outcome.skipped == Some(Reason::Unavailable);
-        self.served.standing.borrow_mut().counted(&outcome);
+        self.change(|standing| standing.counted(&outcome));
         self.served.finish(covered, outcome);
     }
 
@@ -168,7 +168,7 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
             return self.wait_for_another().await;
         }
         let covered = self.served.begin();
-        self.enter(State::Draining);
+        self.change(|standing| standing.state = State::Draining);
         let engine = Rc::clone(&self.engine);
         let began = engine.now();
         self.worker.tell(&Happening::PassStarted);
@@ -210,18 +210,23 @@ impl<F: Files, H: Fn() -> Worker<F>> Life<F, H> {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    fn enter(&self, to: State) {
-        let from = std::mem::replace(&mut self.served.standing.borrow_mut().state, to);
+    /// Changes how it stands, and tells of another state.
+    fn change(&self, change: impl FnOnce(&mut Standing)) {
+        let (from, to) = {
+            let mut standing = self.served.standing.borrow_mut();
+            let from = standing.state;
+            change(&mut standing);
+            (from, standing.state)
+        };
         if from != to {
             self.worker.tell(&Happening::StateChanged { from, to });
         }
     }
 
     fn note(&self, outcome: &Outcome) {
-        self.enter(State::after(outcome));
+        self.change(|standing| standing.passed(outcome, self.engine.surroundings.wall()));
         let now = self.engine.now();
         let mut standing = self.served.standing.borrow_mut();
-        standing.passed(outcome, self.engine.surroundings.wall());
         standing.server = self.worker.url().map(str::to_owned).or(standing.server.take());
         if let Some(news) = standing.news(now) {
             let (profile, name) = (self.served.profile.id, &self.served.profile.name);

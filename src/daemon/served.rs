@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::app::registry::Profile;
-use crate::op::{Failure, Outcome};
+use crate::op::{Failure, Outcome, Reason};
 use crate::status::State;
 use crate::trigger::slot::{Slot, Wake};
 use crate::worker::pulse::Pulse;
@@ -49,6 +49,8 @@ pub struct Standing {
     pub state: State,
     /// Ops accepted since the daemon started.
     pub sent_total: u64,
+    /// Whether the last pass came so far as to count; where a gate was shut, nobody did.
+    pub counted: bool,
     /// Rows that the last pass left to be sent.
     pub pending: u64,
     /// Rows that a server refused, as the last pass counted them.
@@ -76,6 +78,7 @@ impl Served {
         let standing = Standing {
             state: State::Idle,
             sent_total: 0,
+            counted: false,
             pending: 0,
             quarantined: 0,
             held: 0,
@@ -212,6 +215,7 @@ impl Standing {
     fn count(&mut self, outcome: &Outcome) {
         (self.pending, self.quarantined, self.held) = (outcome.remaining, outcome.quarantined, outcome.held);
         self.oldest = outcome.oldest;
+        self.counted = matches!(outcome.skipped, None | Some(Reason::Held));
     }
 
     /// The rows were counted, without a pass. That the server refuses the token is not known better by that.
@@ -251,7 +255,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{ErrorKind, Next, Reason};
+    use crate::op::{ErrorKind, Next};
 
     fn failed(message: &str) -> Outcome {
         let error = Some(Failure::new(ErrorKind::Network, message));

@@ -54,6 +54,7 @@ pub(crate) fn metrics(agent: &Agent) -> String {
         let age = standing.oldest.map(|queued_at| wall.saturating_sub(queued_at).try_into().unwrap_or(0));
         Gauges {
             profile: served.profile.id,
+            counted: standing.counted,
             pending: standing.pending,
             quarantined: standing.quarantined,
             held: standing.held,

@@ -118,9 +118,9 @@ pub struct Settlement {
 pub struct Settled {
     /// What one short transaction did not hold, in order.
     pub left: Vec<Run>,
-    /// Between the ends of a run lay other rows than those that were accepted; it was left as it is, and is in `left` no
-    /// more.
-    pub strange: bool,
+    /// Rows of runs between whose ends lay others than those that were accepted; these were left as they are, and are in
+    /// `left` no more.
+    pub strange: usize,
     /// For [`Settlement::whole`]: it is not so.
     pub crowded: bool,
     /// Nobody else had the file open: nobody waits for the lock, and nobody sees what is still in the queue.

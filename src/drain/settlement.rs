@@ -111,7 +111,7 @@ impl Pass {
         let done = count.saturating_sub(left.len());
         self.memory.acked.drain(..count);
         left.into_iter().rev().for_each(|run| self.memory.acked.push_front(run));
-        self.again |= strange;
+        self.again |= strange > 0;
         self.crowded |= crowded;
         let empty = self.memory.acked.is_empty();
         self.owed &= !empty;

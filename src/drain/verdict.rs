@@ -80,15 +80,18 @@ impl Named {
 
     /// Which of `ops` are among them, one by one.
     pub fn among(&self, ops: &[Op]) -> Vec<bool> {
-        // As a server usually does: all of them, in the order in which they were sent.
-        let in_order =
-            self.0.len() == ops.len() && self.0.iter().zip(ops).all(|(id, op)| op.operation_id.uuid() == Some(*id));
-        if in_order {
-            return vec![true; ops.len()];
-        }
-        let named: HashSet<&Uuid> = self.0.iter().collect();
-        ops.iter().map(|op| op.operation_id.uuid().is_some_and(|id| named.contains(&id))).collect()
+        named_among(&self.0, ops.iter().map(|op| op.operation_id.uuid()))
     }
+}
+
+/// Which of `ids` are among those that were `named`, one by one.
+pub fn named_among(named: &[Uuid], ids: impl ExactSizeIterator<Item = Option<Uuid>> + Clone) -> Vec<bool> {
+    // As a server usually does: all of them, in the order in which they were sent.
+    if named.len() == ids.len() && named.iter().zip(ids.clone()).all(|(name, id)| id == Some(*name)) {
+        return vec![true; ids.len()];
+    }
+    let named: HashSet<&Uuid> = named.iter().collect();
+    ids.map(|id| id.is_some_and(|id| named.contains(&id))).collect()
 }
 
 /// Judges `reply` to a batch sent as `device`.

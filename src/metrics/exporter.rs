@@ -1,17 +1,18 @@
 //! The counters over HTTP, on a loopback address, where the configuration asks for it.
 //!
-//! What must always hold: it answers `GET /metrics` and nothing else; connections, their number and their time have limits;
+//! What must always hold: it answers `GET /metrics` and nothing else, and no page that a browser was led here by; connections, their number and their time have limits;
 //! a port that is taken is said, and is no reason to deliver nothing.
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,9 +22,9 @@ use tokio::task::JoinSet;
 
 /// Scrapers at a time; there is one. The next is hung up on.
 const SCRAPERS_MAX: usize = 8;
-/// A scraper that stays connected between two scrapes is let go after this; Prometheus comes again by itself.
+/// A connection lasts no longer; Prometheus comes again by itself.
 const CONNECTION_MAX: Duration = Duration::from_secs(120);
-/// For a request's head.
+/// For a request's head, from the connection's begin or the answer before it: one who says nothing is let go after this.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (out of descriptors, most likely) others may give some back.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_secs(1);
@@ -62,7 +63,7 @@ pub async fn serve(address: SocketAddr, scrape: impl Fn() -> String + 'static) {
 
 async fn converse(stream: TcpStream, scrape: &impl Fn() -> String) {
     let answer = |request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), scrape);
+        let answer = answer(request.method(), request.uri().path(), request.headers().get(HOST), scrape);
         async move { Ok::<_, Infallible>(answer) }
     };
     let mut server = http1::Builder::new();
@@ -72,8 +73,23 @@ async fn converse(stream: TcpStream, scrape: &impl Fn() -> String) {
     let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
 }
 
-fn answer(method: &Method, path: &str, scrape: &impl Fn() -> String) -> Response<Full<Bytes>> {
+/// Whether it is this machine that was asked for: a site whose name suddenly leads here (DNS rebinding) is not answered.
+fn is_here(host: &HeaderValue) -> bool {
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn answer(
+    method: &Method,
+    path: &str,
+    host: Option<&HeaderValue>,
+    scrape: &impl Fn() -> String,
+) -> Response<Full<Bytes>> {
     let (status, body) = match (path, method) {
+        _ if host.is_some_and(|host| !is_here(host)) => {
+            (StatusCode::MISDIRECTED_REQUEST, "ask for localhost, or for a loopback address\n".to_owned())
+        }
         ("/metrics", &Method::GET) => (StatusCode::OK, scrape()),
         ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "GET /metrics\n".to_owned()),
         (_, _) => (StatusCode::NOT_FOUND, "GET /metrics\n".to_owned()),
@@ -90,11 +106,26 @@ mod tests {
 
     #[test]
     fn one_path_is_answered_and_no_other() {
-        let status = |method: &Method, path: &str| answer(method, path, &String::new).status().as_u16();
+        let status = |method: &Method, path: &str| answer(method, path, None, &String::new).status().as_u16();
         assert_eq!(status(&Method::GET, "/metrics"), 200);
         assert_eq!(status(&Method::POST, "/metrics"), 405);
         assert_eq!(status(&Method::GET, "/"), 404);
-        let answered = answer(&Method::GET, "/metrics", &|| "x 1\n".to_owned());
+        let answered = answer(&Method::GET, "/metrics", None, &|| "x 1\n".to_owned());
         assert!(answered.headers()[CONTENT_TYPE].to_str().unwrap().contains("version=0.0.4"));
+    }
+
+    #[test]
+    fn a_site_whose_name_leads_here_is_not_answered() {
+        let status = |host: &'static str| {
+            let host = HeaderValue::from_static(host);
+            answer(&Method::GET, "/metrics", Some(&host), &String::new).status().as_u16()
+        };
+        for here in ["127.0.0.1:9464", "localhost", "LocalHost:9464", "[::1]:9464", "127.0.0.2"] {
+            assert_eq!(status(here), 200, "{here}");
+        }
+        for elsewhere in ["evil.example:9464", "localhost.evil.example", "192.0.2.1:9464", "127.0.0.1.evil.example", ""]
+        {
+            assert_eq!(status(elsewhere), 421, "{elsewhere}");
+        }
     }
 }

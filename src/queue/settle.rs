@@ -190,7 +190,7 @@ fn delete_some(
             Found::All(rows) => rows,
             Found::Nothing => continue,
             Found::Others => {
-                settled.strange = true;
+                settled.strange += run.rows;
                 continue;
             }
         };

@@ -1,6 +1,7 @@
 //! What can happen to a profile, as data and as the line that `watch` writes. Pure.
 //!
-//! What must always hold: each line is one JSON object with `event`, `profile` and `time`; fields are added, never renamed.
+//! What must always hold: each line is one JSON object with `event`; what happened to a profile has `profile` and `time` too;
+//! fields are added, never renamed.
 
 use std::fmt;
 use std::time::Duration;

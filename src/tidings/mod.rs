@@ -21,6 +21,9 @@ use crate::status::timestamp;
 /// Lines kept for the slowest listener: a few seconds of a busy drain, 60 kB.
 const KEPT: usize = 256;
 
+/// Who listens may stay for ever; the other half of the seats at the socket is for those who ask something.
+pub const LISTENERS_MAX: usize = 16;
+
 /// Tells everybody who listens.
 #[derive(Debug)]
 pub struct Tidings {
@@ -56,9 +59,9 @@ impl Tidings {
         self.metrics.as_ref().map(|metrics| metrics.text(profiles)).unwrap_or_default()
     }
 
-    /// Listens from now on.
-    pub fn listen(&self) -> Listener {
-        Listener(self.lines.subscribe())
+    /// Listens from now on; `None`: so many do already.
+    pub fn listen(&self) -> Option<Listener> {
+        (self.lines.receiver_count() < LISTENERS_MAX).then(|| Listener(self.lines.subscribe()))
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
     async fn who_is_too_slow_is_told_how_much_is_lost_and_keeps_nobody_waiting() {
         let tidings = Tidings::default();
         tidings.tell(1, &Happening::PassStarted);
-        let mut slow = tidings.listen();
+        let mut slow = tidings.listen().unwrap();
         for _ in 0..KEPT + 5 {
             tidings.tell(1, &Happening::PassStarted);
         }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::happening::{AnswerKind, ClockKind, Happening};
 use crate::drain::action::{Action, Answer, Clock, Event, Request};
+use crate::drain::verdict::named_among;
 use crate::op::{FailedKind, Reply};
 
 /// Looks at one pass.
@@ -71,7 +72,7 @@ impl Observer {
                 match (asked, stored) {
                     (Stored::Settle { ops, at }, Ok(Answer::Settled(settled))) => {
                         let left: usize = settled.left.iter().map(|run| run.rows).sum();
-                        let ops = ops.saturating_sub(left);
+                        let ops = ops.saturating_sub(left + settled.strange);
                         vec![Happening::Settled { ops, took_s: now.saturating_sub(at).as_secs_f64() }]
                     }
                     (Stored::Quarantine(refused), Ok(_)) => refused
@@ -86,13 +87,14 @@ impl Observer {
     }
 }
 
-/// How long each op that is named has waited. A server names them in their order, so a look at the next one is enough.
+/// How long each op that is named has waited.
 fn waited(ops: &[(Option<Uuid>, i64)], named: &[Uuid], wall: i64) -> Vec<f64> {
-    let mut named = named.iter().copied().peekable();
-    let ops = ops.iter().filter(|(id, _)| id.is_some() && named.next_if(|name| Some(*name) == *id).is_some());
+    // As the pass counts them.
+    let accepted = named_among(named, ops.iter().map(|(id, _)| *id));
     // A clock that was set back makes no negative time.
     let waited = |queued_at: i64| Duration::from_millis(wall.saturating_sub(queued_at).try_into().unwrap_or(0));
-    ops.map(|(_, queued_at)| waited(*queued_at).as_secs_f64()).collect()
+    let ops = ops.iter().zip(accepted).filter(|(_, accepted)| *accepted);
+    ops.map(|((_, queued_at), _)| waited(*queued_at).as_secs_f64()).collect()
 }
 
 fn restamped(answer: Option<&Answer>) -> Vec<Happening> {
@@ -118,5 +120,42 @@ fn kind(reply: &Reply) -> AnswerKind {
             FailedKind::NotHttp => "not_http",
             FailedKind::Refused => "refused",
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::action::{Settled, Settlement};
+    use crate::drain::run::Run;
+    use crate::op::{Batch, Op, OperationId};
+
+    fn op(number: u8) -> Op {
+        let operation_id = OperationId::Canonical(Uuid::from_u128(number.into()));
+        let (id, queued_at) = (number.into(), 1000 * i64::from(number));
+        Op { id, operation_id, stamp: id, pair: None, doomed: false, follows: false, bytes: 10, queued_at }
+    }
+
+    #[test]
+    fn ops_that_are_named_in_another_order_or_beside_others_are_accepted_all_the_same() {
+        let mut observer = Observer::default();
+        let batch = Batch { ops: vec![op(1), op(2), op(3)], ..Batch::default() };
+        observer.acts(&Action::Send(batch), Duration::ZERO);
+        let named = [3, 99, 1].map(Uuid::from_u128).to_vec();
+        let seen = observer.sees(&Event::Replied(Reply::Accepted(named)), Duration::from_secs(1), 4000);
+        let [Happening::BatchSent { ops: 3, accepted: 2, waited_s, .. }] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(waited_s, &[3.0, 1.0]);
+    }
+
+    #[test]
+    fn rows_that_stay_because_others_are_among_them_are_not_settled() {
+        let mut observer = Observer::default();
+        let ids = [op(1), op(2)].map(|op| (op.id, op.operation_id));
+        let run = Run::of(ids.iter().map(|(id, operation_id)| (*id, operation_id)), 1).unwrap();
+        let settlement = Settlement { runs: vec![run.clone(), run.clone(), run.clone()], whole: false, stays: false };
+        observer.acts(&Action::Store(Request::Settle(settlement)), Duration::ZERO);
+        let settled = Settled { left: vec![run], strange: 2, ..Settled::default() };
+        let seen = observer.sees(&Event::Stored(Ok(Answer::Settled(settled))), Duration::ZERO, 0);
+        assert!(matches!(seen[..], [Happening::Settled { ops: 2, .. }]), "{seen:?}");
     }
 }

@@ -280,10 +280,15 @@ impl Client {
         self.read()
     }
 
+    /// Says all it has to say, and goes on listening.
+    pub(crate) fn says_no_more(&self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+
     /// Says all it has to say, as `nc` does at the end of its input, and reads to the end.
     pub(crate) fn say_and_listen(mut self, text: &str) -> String {
         self.write(text).unwrap();
-        self.stream.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.says_no_more();
         let mut all = String::new();
         self.stream.read_to_string(&mut all).unwrap();
         all

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::data_dir::Generation;
@@ -78,7 +79,8 @@ fn who_watches_and_does_not_read_keeps_nobody_waiting_and_is_told_what_he_lost()
     let (server, stage) = stage();
     stage.configure_more("[drain]\nbatch_ops = 1\n");
     let profile = stage.profile("Zoë", "alice");
-    let ops = NewOp::renames(3_000);
+    // Far more lines than are kept, and few enough to be sent before one who does not read is let go.
+    let ops = NewOp::renames(1_500);
     let daemon = Daemon::start(&stage);
     let dead = watcher(&daemon);
     let mut slow = watcher(&daemon);
@@ -92,10 +94,56 @@ fn who_watches_and_does_not_read_keeps_nobody_waiting_and_is_told_what_he_lost()
     println!("{} lines were kept for one who does not read, {lost} were lost", seen.len());
     assert!(lost > 100 && seen.len() > 100, "{lost} {}", seen.len());
     drop(dead);
-    // The next one has his place, and everything.
+    // The next one has everything.
     let mut next = watcher(&daemon);
     profile.enqueue(&NewOp::renames(1)).unwrap();
     up_to(&mut next, "pass_ended");
+}
+
+#[test]
+fn who_only_watches_leaves_seats_for_others_and_wakes_nobody_while_nothing_happens() {
+    let (_server, stage) = stage();
+    stage.configure_more("[drain]\ninterval = \"1h\"\n");
+    stage.profile("Zoë", "alice");
+    let daemon = Daemon::start(&stage);
+    let mut watchers: Vec<Client> = (0..16).map(|_| watcher(&daemon)).collect();
+    assert_eq!(daemon.ask("watch")["error"]["code"], "busy");
+    assert_eq!(daemon.ask("ping")["pong"], true);
+    daemon.wait_until_quiet();
+    // A look at all of them twice a second would be six wake-ups at least.
+    let switches = || daemon.number("status", "voluntary_ctxt_switches");
+    let before = switches();
+    assert!(!holds_within(Duration::from_secs(3), || switches() > before + 3), "{} {before}", switches());
+    // Who has left is missed at once all the same, one who has only said all he has to say is not.
+    watchers.pop();
+    let mut next = None;
+    eventually("his place is free", || {
+        let mut client = daemon.client();
+        let taken = client.ask("watch").is_some_and(|answer| answer["event"] == "watching");
+        next = taken.then_some(client);
+        taken
+    });
+    watchers[0].says_no_more();
+    assert_eq!(daemon.ask("drain now")["remaining"], 0);
+    for client in [&mut watchers[0], &mut next.unwrap()] {
+        up_to(client, "pass_ended");
+    }
+}
+
+#[test]
+fn a_state_that_a_count_changes_is_told_too() {
+    let (server, stage) = stage();
+    let profile = stage.profile("Zoë", "alice");
+    server.always(Fault::Answer(Reply::too_many_requests("3600")));
+    profile.enqueue(&NewOp::renames(1)).unwrap();
+    let daemon = Daemon::start(&stage);
+    daemon.wait_for_state(profile.id, "backing_off");
+    let mut client = watcher(&daemon);
+    profile.open().unwrap().connection().execute("DELETE FROM sync_pending_op", []).unwrap();
+    assert_eq!(daemon.ask("drain now")["remaining"], 0);
+    let told = up_to(&mut client, "state_changed");
+    let changed = told.last().unwrap();
+    assert_eq!((&changed["from"], &changed["to"]), (&"backing_off".into(), &"idle".into()));
 }
 
 /// The value of a metric's line.
@@ -131,6 +179,20 @@ fn the_counters_count_what_happened() {
         assert!((value(&text, line) - expected).abs() < 1e-9, "{line} is not {expected}: {text}");
     }
     assert!(value(&text, "waveflow_sync_wakeups_total{trigger=\"watch\"}") >= 1.0);
+    // Nobody counts while it is paused; and each who asks counts.
+    for (line, asked) in [("pause", 1.0), ("resume", 2.0), ("queue retry", 3.0), ("reload", 4.0)] {
+        daemon.ask(line);
+        let text = daemon.ask("metrics")["metrics"].as_str().unwrap().to_owned();
+        assert!(
+            (value(&text, "waveflow_sync_wakeups_total{trigger=\"asked\"}") - asked).abs() < 1e-9,
+            "{line}: {text}"
+        );
+    }
+    daemon.ask("pause");
+    profile.enqueue(&NewOp::renames(1)).unwrap();
+    daemon.ask("drain now");
+    let text = daemon.ask("metrics")["metrics"].as_str().unwrap().to_owned();
+    assert!(!text.contains("waveflow_sync_pending_ops{"), "{text}");
 }
 
 #[test]
@@ -183,13 +245,22 @@ fn the_counters_are_on_a_loopback_port_where_the_configuration_says_and_a_taken_
     eventually("it is said", || daemon.log().contains("metrics.listen"));
     drop(taken);
     assert_eq!(daemon.ask("reload")["reloaded"], true);
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let asked = |host: &str, path: &str| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let get = |path: &str| asked(&address.to_string(), path);
     let mut answer = String::new();
     assert!(holds_within(SOON, || {
         answer = http(address, &get("/metrics")).unwrap_or_default();
         !answer.is_empty()
     }));
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("# TYPE waveflow_sync_pending_ops gauge"), "{answer}");
+    assert!(answer.contains("# TYPE waveflow_sync_wakeups_total counter"), "{answer}");
     assert!(http(address, &get("/")).unwrap().starts_with("HTTP/1.1 404"));
+    assert!(http(address, &asked("evil.example", "/metrics")).unwrap().starts_with("HTTP/1.1 421"));
+    // The same port again, with somebody connected who says nothing.
+    let _idle = TcpStream::connect(address).unwrap();
+    assert_eq!(daemon.ask("reload")["reloaded"], true);
+    assert!(holds_within(SOON, || {
+        http(address, &get("/metrics")).is_some_and(|answer| answer.starts_with("HTTP/1.1 200 OK\r\n"))
+    }));
+    assert_eq!(daemon.log().matches("metrics.listen").count(), 1, "{}", daemon.log());
 }

@@ -209,7 +209,7 @@ impl Table {
             let mut digest = Digest::default();
             found.iter().for_each(|(id, operation_id)| digest.add(*id, operation_id));
             if !run.is_of(&digest) {
-                settled.strange |= !found.is_empty();
+                settled.strange += if found.is_empty() { 0 } else { run.rows };
                 continue;
             }
             let (gone, rest) = found.split_at(room.min(found.len()));

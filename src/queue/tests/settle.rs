@@ -56,7 +56,7 @@ use crate::queue::census;
 
 #[test]
 fn a_run_goes_only_while_it_is_of_the_rows_it_was_made_of() {
-    let strange = Settled { strange: true, ..Settled::default() };
+    let strange = Settled { strange: 5, ..Settled::default() };
     for (change, told, left) in [
         ("SELECT 1", Settled::default(), vec![]),
         ("DELETE FROM sync_pending_op", Settled::default(), vec![]),
@@ -148,7 +148,7 @@ fn accepted_rows_go_at_once_only_where_it_is_proved_that_they_are_the_same_rows(
         place.app.connection().execute_batch(change).unwrap();
         let before = place.dump(12);
         let settled = place.settle_whole(runs, read_at);
-        assert_eq!((settled.crowded, settled.strange, settled.alone), (!goes, !goes, false), "{change}");
+        assert_eq!((settled.crowded, settled.strange > 0, settled.alone), (!goes, !goes, false), "{change}");
         assert_eq!(
             (place.left().len() - before.len(), place.dump(12)),
             (
@@ -346,7 +346,7 @@ fn a_count_that_does_not_fit_takes_everything_back() {
     // As if nobody had written since.
     let read_at = place.database.version().unwrap();
     let settled = place.settle_whole(runs, read_at);
-    assert_eq!((settled.crowded, settled.strange, place.left().len()), (true, true, 19));
+    assert_eq!((settled.crowded, settled.strange, place.left().len()), (true, 20, 19));
 }
 
 #[test]

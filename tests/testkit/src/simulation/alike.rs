@@ -169,7 +169,7 @@ impl<'a> Comparison<'a> {
                     let Settled { left: runs, strange, crowded, alone } = settled;
                     let rest = self.real.perform(Request::Settle(Settlement { runs, whole: false, stays: true }))?;
                     let Answer::Settled(rest) = rest else { return Ok(rest) };
-                    Answer::Settled(Settled { strange: strange || rest.strange, crowded, alone, ..rest })
+                    Answer::Settled(Settled { strange: strange + rest.strange, crowded, alone, ..rest })
                 }
                 answer => return Ok(answer),
             };

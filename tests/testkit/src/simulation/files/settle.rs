@@ -45,7 +45,7 @@ impl MadeUpFiles {
         let mut gone = delete(file, &settlement.runs, most, &mut settled);
         touch(world, self.profile);
         world.count(if is_proved { "files: emptied at once" } else { "files: settled row by row" });
-        if settled.strange {
+        if settled.strange > 0 {
             world.count("files: others in the place of accepted rows");
             world.oracle.look_again(self.profile);
         }
@@ -86,7 +86,7 @@ fn delete(file: &mut DataFile, runs: &[Run], most: usize, settled: &mut Settled)
     for (at, run) in runs.iter().enumerate() {
         let Some((own, found)) = look(file, run) else { continue };
         if !own {
-            settled.strange = true;
+            settled.strange += run.rows;
             continue;
         }
         for (done, (id, operation_id)) in found.iter().enumerate() {
