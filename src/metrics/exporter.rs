@@ -3,7 +3,6 @@
 //! What must always hold: it answers `GET /metrics` and nothing else, and no page that a browser was led here by; connections, their number and their time have limits;
 //! a port that is taken is said, and is no reason to deliver nothing.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -26,6 +25,8 @@ const SCRAPERS_MAX: usize = 8;
 const CONNECTION_MAX: Duration = Duration::from_secs(120);
 /// For a request's head, from the connection's begin or the answer before it: one who says nothing is let go after this.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Between two tries for a port that is taken.
+const BIND_AGAIN: Duration = Duration::from_secs(60);
 /// After a failed accept (out of descriptors, most likely) others may give some back.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_secs(1);
 /// The text format's own name.
@@ -33,31 +34,37 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 
 /// Serves what `scrape` says, for ever.
 pub async fn serve(address: SocketAddr, scrape: impl Fn() -> String + 'static) {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!("metrics.listen: {address}: {error}; there are no metrics over HTTP");
-            return;
-        }
-    };
-    let (scrape, scrapers) = (Rc::new(scrape), Rc::new(Cell::new(0)));
+    let listener = bound(address).await;
+    let scrape = Rc::new(scrape);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(_) if scrapers.get() >= SCRAPERS_MAX => {}
+                Ok(_) if tasks.len() >= SCRAPERS_MAX => {}
                 Ok((stream, _)) => {
-                    scrapers.set(scrapers.get() + 1);
-                    let (scrape, scrapers) = (Rc::clone(&scrape), Rc::clone(&scrapers));
-                    tasks.spawn_local(async move {
-                        converse(stream, scrape.as_ref()).await;
-                        scrapers.set(scrapers.get() - 1);
-                    });
+                    let scrape = Rc::clone(&scrape);
+                    tasks.spawn_local(async move { converse(stream, scrape.as_ref()).await });
                 }
                 Err(_) => tokio::time::sleep(AFTER_FAILED_ACCEPT).await,
             },
             Some(_) = tasks.join_next() => {}
         }
+    }
+}
+
+/// Whoever has the port may give it back.
+async fn bound(address: SocketAddr) -> TcpListener {
+    let mut said = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) if !said => tracing::error!(
+                "metrics.listen: {address}: {error}; there are no metrics over HTTP until the port is free"
+            ),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(BIND_AGAIN).await;
     }
 }
 
