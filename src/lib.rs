@@ -51,6 +51,7 @@
 //! | [`trigger`] | what wakes it; can only wake |
 //! | [`control`] | the socket: lines, clients, and the command line's side of it |
 //! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
+//! | [`doctor`] | everything a user can get wrong, looked at, each with its mend |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
@@ -99,6 +100,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod halt;

@@ -76,7 +76,8 @@ fn ask_at(path: &Path, line: &str) -> Result<Answer, ClientError> {
     ask_for(path, line, None)
 }
 
-fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
+/// Sends `line` to the agent behind `path`, and waits so long for the answer.
+pub(crate) fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
     let shown = path.display().to_string();
     if is_strangers(path) {
         let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");

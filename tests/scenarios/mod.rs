@@ -17,6 +17,7 @@ mod daemon_socket;
 mod daemon_wake;
 mod daemon_way;
 mod delivery;
+mod doctor;
 mod faults_clock;
 #[cfg(target_os = "linux")]
 mod faults_disk;
