@@ -149,8 +149,10 @@ pub(super) fn judge(facts: &Facts, waiting: u64) -> Vec<Finding> {
     let others = facts.users.iter().filter(|user| ![ours, holder, std::process::id()].contains(&user.pid));
     let others: Vec<String> = others.map(Holder::to_string).collect();
     if !others.is_empty() {
-        let words =
-            format!("{} has the databases open: WaveFlow delivers its active profile by itself too", others.join(", "));
+        let words = format!(
+            "{} has the databases open; if that is WaveFlow, it delivers its active profile by itself too",
+            others.join(", ")
+        );
         found.push(Finding::fine("app", &words));
     }
     found

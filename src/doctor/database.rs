@@ -24,7 +24,8 @@ const LOG_MAX: u64 = 64 << 20;
 pub(super) struct Facts {
     shown: String,
     opened: Result<Opened, String>,
-    may_write: Result<(), io::ErrorKind>,
+    /// The file, or the directory its log is made in, that cannot be written to.
+    may_write: Result<(), (String, io::ErrorKind)>,
     log_bytes: u64,
 }
 
@@ -38,7 +39,10 @@ pub(super) fn look_at(path: &Path, until: Instant) -> Facts {
     Facts {
         shown: path.display().to_string(),
         opened: look(path, || open(path, until)).map_err(|error| error.message),
-        may_write: may_write(path),
+        may_write: [Some(path), path.parent()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| may_write(path).map_err(|kind| (path.display().to_string(), kind))),
         log_bytes: fs::metadata(log_of(path)).map_or(0, |log| log.len()),
     }
 }
@@ -82,9 +86,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         }
     }
     // One that is on a disk for reading only is told with the disk.
-    if may_write.is_err_and(|kind| kind == io::ErrorKind::PermissionDenied) {
-        let mend = format!("chmod u+rw {shown}*, or run the agent as the user who runs WaveFlow");
-        let words = format!("{shown} cannot be written to by this user");
+    if let Err((path, io::ErrorKind::PermissionDenied)) = may_write {
+        let mend = format!("chmod u+rwX {path}, or run the agent as the user who runs WaveFlow");
+        let words = format!("{path} cannot be written to by this user");
         found.insert(0, Finding::wrong(NAME, &words, &mend).ends_with(Exit::NotPermitted));
     }
     if *log_bytes > LOG_MAX {
@@ -111,7 +115,8 @@ mod tests {
         assert_eq!(judge(&facts(Soundness::Sound))[0].level, Level::Fine);
         assert_eq!(judge(&facts(Soundness::Unfinished))[0].level, Level::Fine);
         assert!(judge(&facts(Soundness::Damaged))[0].words.contains("damaged"));
-        let shut = judge(&Facts { may_write: Err(io::ErrorKind::PermissionDenied), ..facts(Soundness::Sound) });
+        let shut =
+            judge(&Facts { may_write: Err(("/d".into(), io::ErrorKind::PermissionDenied)), ..facts(Soundness::Sound) });
         assert_eq!((shut[0].level, shut[0].exit), (Level::Wrong, Exit::NotPermitted));
         let broken = Facts { opened: Err("/d: is damaged".into()), ..facts(Soundness::Sound) };
         assert_eq!(judge(&broken)[0].level, Level::Wrong);

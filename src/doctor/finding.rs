@@ -80,8 +80,19 @@ impl Finding {
     }
 
     fn line(&self) -> String {
-        let mend = self.mend.as_ref().map(|mend| format!(". Mend: {mend}")).unwrap_or_default();
-        format!("{}  {}: {}{mend}", self.level.words(), self.name.replace('_', " "), self.words)
+        let stop = if self.words.ends_with(['?', '!', '…']) { "" } else { "." };
+        let mend = self.mend.as_ref().map(|mend| format!("{stop} Mend: {mend}")).unwrap_or_default();
+        // “profile 1 …” says by itself what it is about.
+        let name = if self.words.starts_with(self.name) { String::new() } else { format!("{}: ", self.title()) };
+        format!("{}  {name}{}{mend}", self.level.words(), self.words)
+    }
+
+    /// The name, for people.
+    fn title(&self) -> String {
+        match self.name {
+            "dns" | "tcp" | "tls" => self.name.to_uppercase(),
+            name => name.replace('_', " ").replace(" url", " URL"),
+        }
     }
 }
 
@@ -177,13 +188,14 @@ mod tests {
             Finding::fine("a", "good"),
             Finding::notice("b", "so so.", "wait"),
             Finding::wrong("first_of_all", "bad", "mend it").ends_with(Exit::Config),
-            Finding::wrong("d", "comes of it", "see above"),
+            Finding::wrong("tcp", "comes of it?", "see above"),
+            Finding::fine("profile", "profile 1: signed in"),
         ]);
         assert_eq!(found.exit(), Exit::Config);
         let text = found.for_people();
         let expected = "2 things are wrong, the cause most likely the first; 1 thing is good to know.\n\
-                        WRONG  first of all: bad. Mend: mend it\nWRONG  d: comes of it. Mend: see above\n\
-                        note   b: so so. Mend: wait\nfine   a: good\n";
+                        WRONG  first of all: bad. Mend: mend it\nWRONG  TCP: comes of it? Mend: see above\n\
+                        note   b: so so. Mend: wait\nfine   a: good\nfine   profile 1: signed in\n";
         assert_eq!(text, expected);
     }
 

@@ -68,7 +68,7 @@ fn judge(facts: &Facts) -> Finding {
         }
         (WatchMode::Auto, Some(Ok(()))) => {
             let words = format!(
-                "inotify works; {} watches are needed, a user may have {watches}, and {instances} instances",
+                "inotify works; watches needed: {}, allowed: {watches}, in {instances} instances",
                 facts.needed
             );
             Finding::fine(NAME, &words)

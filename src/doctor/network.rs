@@ -1,7 +1,7 @@
 //! The server and the way there: the address, the proxy, name, TCP, TLS, and what answers.
 //!
 //! What must always hold: it goes the way a pass goes; what is sent is a batch without an op, as a pass sends it to see
-//! whether a server is one; each step takes [`STEP_MAX`] at the most, and all of them [`ALL_MAX`].
+//! whether a server is one; each step takes [`STEP_MAX`] at the most, and all the asking [`ALL_MAX`].
 
 use std::time::Duration;
 

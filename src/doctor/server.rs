@@ -55,9 +55,12 @@ pub(super) fn judge_way(target: &Target, way: &Way, now: i64) -> Vec<Finding> {
             Step::Setup | Step::Tunnel => {}
             Step::Name => found.extend(way.addresses.map(|count| {
                 let es = if count == 1 { "" } else { "es" };
-                Finding::fine("name", &format!("found, with {count} address{es}"))
+                Finding::fine("dns", &format!("{count} address{es} found"))
             })),
-            Step::Tcp => found.push(Finding::fine("tcp", "connects")),
+            Step::Tcp => found.push(Finding::fine(
+                "tcp",
+                &format!("connects to {}", way.proxy.as_ref().unwrap_or(&target.host_port())),
+            )),
             Step::Tls => found.push(certificate(way.expires, now)),
         }
     }
@@ -70,7 +73,7 @@ fn stopped(target: &Target, step: Step, words: &str, proxied: bool) -> Finding {
         Step::Setup => judge_setup(words),
         Step::Name => {
             let mend = "see that the address in WaveFlow's settings is right, and that this machine is online";
-            Finding::wrong("name", words, mend)
+            Finding::wrong("dns", words, mend)
         }
         Step::Tcp if proxied => {
             Finding::wrong("tcp", words, "see that the proxy runs, or correct server.proxy or HTTPS_PROXY and its like")

@@ -20,7 +20,7 @@ fn status(status: u16, words: &str) -> Finding {
 fn each_step_that_fails_has_its_name_and_its_mend() {
     for (step, name, word) in [
         (Step::Setup, "server_setup", "server.ca_file"),
-        (Step::Name, "name", "online"),
+        (Step::Name, "dns", "online"),
         (Step::Tcp, "tcp", "(443)"),
         (Step::Tunnel, "proxy", "server.proxy"),
         (Step::Tls, "tls", "TLS"),

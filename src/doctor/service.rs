@@ -52,7 +52,12 @@ pub(super) fn look(config: &Config, env: &Environment) -> Service {
     };
     match asked {
         Ok(report) => Service { document: report.document, why: String::new(), linger },
-        Err(refusal) => Service { document: Value::Null, why: refusal.message, linger },
+        Err(refusal) => {
+            // What to do without it is told where an agent is missed.
+            let why =
+                if refusal.code == "no_systemd" { "systemd does not run here".to_owned() } else { refusal.message };
+            Service { document: Value::Null, why, linger }
+        }
     }
 }
 

@@ -58,6 +58,10 @@ fn judged(facts: &Facts<'_>) -> Finding {
             let words = format!("{label}: the token does not say whose it is: ops go out under it whoever queued them");
             Finding::notice(NAME, &words, MEND)
         }
+        (Some(left), _) if left < 0 => {
+            let words = format!("{label}: the token{whose} expired on {moment}, and the server still takes it");
+            Finding::notice(NAME, &words, MEND)
+        }
         (Some(left), _) if left < EXPIRY_NEAR_S => {
             let words = format!("{label}: the token{whose} expires on {moment}, in {}", span(left.unsigned_abs()));
             Finding::notice(NAME, &words, MEND)
@@ -84,7 +88,8 @@ mod tests {
         assert!(refused.level == Level::Wrong && refused.words.contains("of alice at i expired 2 hours ago"));
         assert!(refused.words.ends_with("and the server refuses it"), "{refused:?}");
         assert_eq!(found(true, late, None).level, Level::Wrong);
-        assert_ne!(found(true, late, Some(true)).level, Level::Wrong);
+        let taken = found(true, late, Some(true));
+        assert!(taken.level == Level::Notice && taken.words.ends_with("still takes it"), "{taken:?}");
     }
 
     #[test]
