@@ -27,6 +27,23 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// All of them, by number.
+    pub const ALL: [Self; 7] =
+        [Self::Done, Self::Usage, Self::NoDaemon, Self::Bug, Self::TryLater, Self::NotPermitted, Self::Config];
+
+    /// What it means, for people: in README and in the manual.
+    pub fn means(self) -> &'static str {
+        match self {
+            Self::Done => "done; what is left is skipped, set aside or held back, and the answer says so",
+            Self::Usage => "no such command, flag, profile or operation",
+            Self::NoDaemon => "no agent is running behind the socket",
+            Self::Bug => "a bug of ours",
+            Self::TryLater => "operations remain, another agent is at work, or the app's data is not there: try later",
+            Self::NotPermitted => "not permitted: a file or directory belongs to somebody else",
+            Self::Config => "the configuration is wrong; the message names the place and the nearest right name",
+        }
+    }
+
     /// How to end after the command line was not run. Help and version were asked for and are no failure, except help
     /// that is shown because the command is missing.
     pub fn of_command_line(error: &clap::Error) -> Self {
@@ -49,8 +66,6 @@ mod tests {
 
     #[test]
     fn the_numbers_are_the_interfaces() {
-        let all =
-            [Exit::Done, Exit::Usage, Exit::NoDaemon, Exit::Bug, Exit::TryLater, Exit::NotPermitted, Exit::Config];
-        assert_eq!(all.map(|exit| exit as u8), [0, 64, 69, 70, 75, 77, 78]);
+        assert_eq!(Exit::ALL.map(|exit| exit as u8), [0, 64, 69, 70, 75, 77, 78]);
     }
 }

@@ -51,6 +51,7 @@
 //! | [`trigger`] | what wakes it; can only wake |
 //! | [`control`] | the socket: lines, clients, and the command line's side of it |
 //! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
+//! | [`tidings`], [`metrics`] | what happens, told as it happens; counters made of it |
 //! | [`doctor`] | everything a user can get wrong, looked at, each with its mend |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |

@@ -95,7 +95,8 @@ fn told(answer: Result<Answer, ClientError>, json: bool, words: impl FnOnce(&Val
     }
 }
 
-fn refused(answer: &Value, json: bool) -> Exit {
+/// Says what the daemon said instead of an answer.
+pub(super) fn refused(answer: &Value, json: bool) -> Exit {
     let code = answer["error"]["code"].as_str().unwrap_or_default();
     super::complain(answer["error"]["message"].as_str().unwrap_or_default(), code, json);
     match code {

@@ -1,16 +1,20 @@
 //! The command line: one file for each command, and the definition they are parsed by.
 //!
 //! What must always hold: stdout carries the answer and nothing else (with `--json` exactly one document), stderr
-//! carries the rest; a command that is not built yet is not in the definition.
+//! carries the rest; a command that is not built yet is not in the definition. Help, completions, the manual and README's
+//! table say what is written here and nothing else.
 
 mod check_config;
+mod completions;
 mod daemon;
 mod doctor;
+mod manual;
 mod once;
 pub mod outcome;
 mod queue;
 #[cfg(test)]
 mod readme_tests;
+mod roff;
 mod service;
 mod status;
 
@@ -20,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use serde_json::json;
 
 use crate::config::values::Choice;
@@ -44,13 +48,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct Global {
     /// Read this configuration file.
-    #[arg(long, global = true, value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path_parser(), value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// The desktop app's data directory.
-    #[arg(long, global = true, value_name = "DIR", value_parser = path_parser())]
+    #[arg(long, global = true, value_name = "DIR", value_parser = path_parser(), value_hint = ValueHint::DirPath)]
     data_dir: Option<PathBuf>,
     /// The agent's control socket.
-    #[arg(long, global = true, value_name = "PATH", value_parser = path_parser())]
+    #[arg(long, global = true, value_name = "PATH", value_parser = path_parser(), value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     /// Answer with one JSON document on stdout.
     #[arg(long, global = true)]
@@ -65,13 +69,18 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Send what is queued without a daemon, then print the outcome.
+    /// Deliver what is queued without a daemon, then print the outcome.
+    ///
+    /// Every profile is served, with the usual pauses after failures, until nothing is left or `--wait` (default `30s`,
+    /// `0` = a single pass) is over.
     Once {
         /// How long to go on trying while something is left to send; 0 is a single pass.
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = wait)]
         wait: Duration,
     },
     /// Run the daemon, in the foreground.
+    ///
+    /// It logs to stderr.
     Run,
     /// Ask the running daemon for a pass, wait for it, and print the outcome.
     Drain {
@@ -79,21 +88,29 @@ enum Command {
         when: When,
     },
     /// Show how things stand, for the daemon and for each profile.
+    ///
+    /// Without a daemon: what the files say, and exit code 69.
     Status,
-    /// Have the running daemon read its configuration again, and drain.
+    /// Have the daemon read its configuration again, and deliver.
+    ///
+    /// Exit code 78 if it cannot be taken; then nothing changes.
     Reload,
     /// Stop sending until `resume`, restarts included.
+    ///
+    /// `once` sends nothing either.
     Pause,
     /// Send again.
     Resume,
-    /// Look at ops that were refused or held back, let them go, or delete them.
+    /// Look at operations that were refused or held back, let them go, or delete them.
     Queue {
         #[command(subcommand)]
         what: queue::What,
     },
     /// Print the daemon's counters, as Prometheus reads them.
     Metrics,
-    /// Check everything that can be wrong, from the configuration to the server, and say how to mend it.
+    /// Check everything that can be wrong, from the configuration to the server's answer, and say how to mend it.
+    ///
+    /// It changes nothing, and sends no operation. Exit code 0 only if all is well.
     Doctor,
     /// Read the configuration and print what is in force.
     CheckConfig,
@@ -102,15 +119,39 @@ enum Command {
         #[command(subcommand)]
         what: service::What,
     },
+    /// Print what a shell needs to complete this command line.
+    Completions {
+        /// The shell.
+        #[arg(value_parser = PossibleValuesParser::new(completions::NAMES))]
+        shell: String,
+    },
+    // For who makes packages, and therefore in no help: it prints the page that `man` shows.
+    #[command(hide = true)]
+    Manual,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum When {
-    /// Now.
+    /// Have the daemon deliver at once, for all profiles or one, and wait for the outcome.
+    ///
+    /// It ends a pause between two tries.
     Now {
         /// This profile alone.
         profile: Option<i64>,
     },
+}
+
+/// What a person is told of: the definition without what is hidden.
+fn told() -> clap::Command {
+    let all = Cli::command();
+    let visible = all.get_subcommands().filter(|command| !command.is_hide_set());
+    let about = all.get_about().cloned().unwrap_or_default();
+    clap::Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .disable_help_subcommand(true)
+        .args(all.get_arguments())
+        .subcommands(visible)
 }
 
 /// A path that is at least something.
@@ -148,6 +189,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: &Environment) -> 
 
 impl Cli {
     fn run(self, env: &Environment) -> Exit {
+        match &self.command {
+            // Whoever packages or installs has no configuration yet, or a wrong one.
+            Command::Completions { shell } => return completions::run(shell),
+            Command::Manual => return answer(&manual::page(), Exit::Done),
+            _ => {}
+        }
         let json = self.global.json;
         let flags = Flags::from(self.global);
         // Before anything has a thread.
@@ -188,6 +235,7 @@ impl Cli {
             Command::Queue { what } => queue::run(&loaded.config, what, json),
             Command::Service { what } => service::run(&loaded, &flags, what, json, env),
             Command::Once { wait } => once::run(&loaded.config, wait, json, env),
+            Command::Completions { .. } | Command::Manual => Exit::Done,
         }
     }
 }
@@ -224,8 +272,6 @@ fn complain(message: &str, code: &str, json: bool) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Cli, Exit> {
@@ -279,13 +325,5 @@ mod tests {
         for asked in [&["--help"][..], &["--version"], &["once", "--help"]] {
             assert_eq!(parse(asked).unwrap_err(), Exit::Done, "{asked:?}");
         }
-    }
-
-    #[test]
-    fn a_command_that_is_not_built_yet_is_absent() {
-        let help = Cli::command().render_long_help().to_string();
-        let absent = "completions";
-        assert_eq!(parse(&[absent]).unwrap_err(), Exit::Usage);
-        assert!(!help.lines().any(|line| line.trim_start().starts_with(absent)), "{help}");
     }
 }

@@ -12,16 +12,16 @@ use crate::exit::Exit;
 
 #[derive(Debug, Clone, Subcommand)]
 pub(super) enum What {
-    /// List them.
+    /// List operations that are refused (quarantined) or held back (held), with the reason.
     List,
-    /// Let one go, or all that were refused.
+    /// Let one go, refused or held back; without an id, all that were refused.
     Retry {
-        /// The op, as `list` shows it.
+        /// The operation, as `list` shows it.
         operation_id: Option<String>,
     },
-    /// Delete one for good; a note of it is kept.
+    /// Delete one for good, after asking (`--yes`: without); a note of it is kept, without its content.
     Discard {
-        /// The op, as `list` shows it.
+        /// The operation, as `list` shows it.
         operation_id: String,
         /// Do not ask first.
         #[arg(long)]

@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 
 use clap::{Command, CommandFactory};
 
-use super::Cli;
+use super::manual::{DESCRIPTION, EXAMPLES, FILES, SIGNALS, paragraphs, shown_name};
+use super::{Cli, told};
+use crate::config::VARIABLES;
 use crate::config::keys::{KEYS, Key, Standard};
 use crate::control::command::LINES;
 use crate::daemon::GRACE;
 use crate::exit::Exit;
 
 const README: &str = include_str!("../../README.md");
-
-/// Keys that nothing built uses. README names them as not in use.
-const UNUSED: [&str; 1] = ["metrics.listen"];
 
 /// From the line that begins with `from` to the one before the next that begins with `to`.
 fn between(from: &str, to: &str) -> Vec<&'static str> {
@@ -23,10 +22,15 @@ fn between(from: &str, to: &str) -> Vec<&'static str> {
     lines
 }
 
-/// The first cell of each row in the table whose head begins with `head`.
-fn first_cells(head: &str) -> Vec<&'static str> {
+/// The rows of the table whose head begins with `head`.
+fn rows(head: &str) -> Vec<&'static str> {
     let rows = README.lines().skip_while(|line| !line.starts_with(head)).skip(2);
-    rows.map_while(|line| line.strip_prefix("| ")?.split(" | ").next()).collect()
+    rows.take_while(|line| line.starts_with("| ")).collect()
+}
+
+/// README without its line breaks.
+fn unwrapped() -> String {
+    README.lines().collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(name: &str) -> String {
@@ -42,23 +46,50 @@ fn row(key: &Key) -> String {
     format!("| `{}` | {default} | {} |", key.full_name(), key.help)
 }
 
-/// Every command that can be given, with what may stand behind it: `queue retry [OPERATION_ID]`.
+/// A row for every command that can be given: `queue retry [OPERATION_ID]`, and what its `--help` says.
 fn leaves(command: &Command, way: &str) -> Vec<String> {
     let named = |child: &Command| format!("{way} {}", child.get_name()).trim().to_owned();
     if command.has_subcommands() {
         return command.get_subcommands().flat_map(|child| leaves(child, &named(child))).collect();
     }
     let words = command.get_positionals().map(|word| {
-        let name = word.get_id().as_str().to_uppercase();
+        let name = shown_name(word);
         if word.is_required_set() { name } else { format!("[{name}]") }
     });
-    vec![std::iter::once(way.to_owned()).chain(words).collect::<Vec<_>>().join(" ")]
+    let all = std::iter::once(way.to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    vec![format!("| `{all}` | {} |", paragraphs(command).join(" ").trim_end_matches('.'))]
 }
 
 #[test]
-fn the_commands_are_the_built_ones() {
-    let built: Vec<_> = leaves(&Cli::command(), "").iter().map(|command| quoted(command)).collect();
-    assert_eq!(first_cells("| command "), built);
+fn the_commands_are_the_built_ones_and_do_what_their_help_says() {
+    let built = leaves(&told(), "");
+    assert_eq!(rows("| command "), built, "README should say:\n{}", built.join("\n"));
+}
+
+#[test]
+fn the_manual_says_the_same() {
+    let readme = unwrapped();
+    for paragraph in DESCRIPTION {
+        assert!(readme.contains(paragraph), "{paragraph}");
+    }
+    let files = FILES.map(|(what, path)| format!("| {what} | {path} |"));
+    assert_eq!(rows("| what "), files, "README should say:\n{}", files.join("\n"));
+    for (signals, does) in SIGNALS {
+        assert!(readme.contains(&format!("{signals}: {does}")), "{signals}: {does}");
+    }
+    let typed: Vec<_> = between("cargo install --path .", "```").into_iter().skip(1).collect();
+    let examples = EXAMPLES.map(|(line, what)| format!("{line:38}# {what}"));
+    assert_eq!(typed, examples, "README should say:\n{}", examples.join("\n"));
+    for (line, _) in EXAMPLES {
+        assert!(Cli::command().try_get_matches_from(line.split(' ')).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn the_variables_are_the_ones_that_are_heeded() {
+    let told: BTreeSet<_> =
+        README.split('`').filter(|word| word.starts_with("WAVEFLOW_SYNC_AGENT_") && !word.contains('=')).collect();
+    assert_eq!(told, VARIABLES.map(|(variable, _)| variable).into());
 }
 
 #[test]
@@ -91,21 +122,15 @@ fn once_waits_as_long_as_told() {
 
 #[test]
 fn the_exit_codes_are_the_ones_that_can_occur() {
-    let all = [Exit::Done, Exit::Usage, Exit::NoDaemon, Exit::Bug, Exit::TryLater, Exit::NotPermitted, Exit::Config];
-    assert_eq!(first_cells("| exit code "), all.map(|exit| (exit as u8).to_string()));
+    let all = Exit::ALL.map(|exit| format!("| {} | {} |", exit as u8, exit.means()));
+    assert_eq!(rows("| exit code "), all, "README should say:\n{}", all.join("\n"));
 }
 
 #[test]
 fn the_keys_and_their_defaults_are_the_tables() {
-    let unused = |key: &&Key| UNUSED.contains(&key.full_name().as_str());
-    let expected: Vec<_> = KEYS.iter().filter(|key| !unused(key)).map(row).collect();
-    let told: Vec<_> =
-        between("| key |", "The remaining keys").into_iter().skip(2).take_while(|line| !line.is_empty()).collect();
+    let expected: Vec<_> = KEYS.iter().map(row).collect();
+    let told: Vec<_> = between("| key |", "##").into_iter().skip(2).take_while(|line| !line.is_empty()).collect();
     assert_eq!(told, expected, "README should say:\n{}", expected.join("\n"));
-    let sentence = between("The remaining keys", "##").join(" ");
-    let named: BTreeSet<_> = sentence.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-    assert_eq!(named, KEYS.iter().filter(unused).map(Key::full_name).collect());
-    assert_eq!(named.len(), UNUSED.len(), "one of these is no key any more");
 }
 
 #[test]

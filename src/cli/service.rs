@@ -16,13 +16,16 @@ use crate::service::{agent, launchd, unit};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub(super) enum What {
-    /// Run it from now on, with the flags that are given here.
+    /// Have systemd (macOS: launchd) start the agent with your session and keep it running, with the flags that are
+    /// given here.
     Install,
-    /// Stop it, and remove what `install` made.
+    /// Stop it, and remove what `service install` made.
     Uninstall,
-    /// Show whether it is installed and runs.
+    /// Show whether it is installed, enabled, running and answering.
+    ///
+    /// Exit code 69 if it does not run.
     Status,
-    /// Print what `install` would write, and write nothing.
+    /// Print what `service install` would write, and write nothing.
     Print,
 }
 

@@ -13,6 +13,8 @@ use crate::survey;
 
 pub(super) fn run(config: &Config, json: bool, env: &Environment) -> Exit {
     match ask(&config.control, "status") {
+        // It cannot serve, and says why: nobody knows how things stand.
+        Ok(status) if status.value["error"]["code"].is_string() => super::daemon::refused(&status.value, json),
         Ok(status) => super::answer(&if json { status.line } else { for_people(&status.value) }, Exit::Done),
         Err(error @ (ClientError::NoDaemon { .. } | ClientError::Ended { .. })) => {
             let status = without_daemon(config, env);

@@ -23,6 +23,17 @@ use crate::log;
 
 /// Names the configuration file.
 const CONFIG_VARIABLE: &str = "WAVEFLOW_SYNC_AGENT_CONFIG";
+const DATA_DIR_VARIABLE: &str = "WAVEFLOW_SYNC_AGENT_DATA_DIR";
+const SOCKET_VARIABLE: &str = "WAVEFLOW_SYNC_AGENT_SOCKET";
+const LEVEL_VARIABLE: &str = "WAVEFLOW_SYNC_AGENT_LOG";
+
+/// Our own variables, and the flag that overrules each.
+pub const VARIABLES: [(&str, &str); 4] = [
+    (CONFIG_VARIABLE, "--config"),
+    (DATA_DIR_VARIABLE, "--data-dir"),
+    (SOCKET_VARIABLE, "--socket"),
+    (LEVEL_VARIABLE, "--log-level"),
+];
 
 /// What is in force. Each field is described in [`keys::KEYS`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,11 +278,11 @@ impl Loading<'_> {
     /// Flags, and the variables that no flag overrules.
     fn apply_given(&mut self, flags: &Flags) -> Result<(), ConfigError> {
         let data_dir = flags.data_dir.as_deref().map(Given::Path);
-        self.set_given("", "data_dir", data_dir, "--data-dir", Some("WAVEFLOW_SYNC_AGENT_DATA_DIR"))?;
+        self.set_given("", "data_dir", data_dir, "--data-dir", Some(DATA_DIR_VARIABLE))?;
         let socket = flags.socket.as_deref().map(Given::Path);
-        self.set_given("control", "socket", socket, "--socket", Some("WAVEFLOW_SYNC_AGENT_SOCKET"))?;
+        self.set_given("control", "socket", socket, "--socket", Some(SOCKET_VARIABLE))?;
         let level = flags.log_level.as_deref().map(Given::Text);
-        self.set_given("log", "level", level, "--log-level", Some("WAVEFLOW_SYNC_AGENT_LOG"))?;
+        self.set_given("log", "level", level, "--log-level", Some(LEVEL_VARIABLE))?;
         let format = flags.log_format.as_deref().map(Given::Text);
         self.set_given("log", "format", format, "--log-format", None)
     }
@@ -315,6 +326,10 @@ impl Loading<'_> {
         }
         if config.control.socket.as_os_str().is_empty() {
             config.control = default_sockets(&config.state_dir, self.env);
+            // Who names a directory means one certain agent, and no other may answer for it.
+            if ["state_dir", "data_dir"].iter().any(|name| self.origin("", name) != Origin::Default) {
+                self.config.control.other = None;
+            }
         }
         self.check_socket()?;
         self.check_retry()

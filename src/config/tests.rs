@@ -262,3 +262,14 @@ fn without_a_home_the_state_needs_a_place() {
         Path::new("/s/waveflow/sync-agent/sync-agent.sock")
     );
 }
+
+#[test]
+fn another_agents_socket_is_no_stand_in_for_one_of_a_named_directory() {
+    let other = |flags: &Flags| {
+        let env = [("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        load(flags, &Environment::new(Platform::Linux, Path::new("/"), env)).unwrap().config.control.other
+    };
+    assert_eq!(other(&Flags::default()), Some("/h/.local/state/waveflow/sync-agent/sync-agent.sock".into()));
+    assert_eq!(other(&Flags { data_dir: Some("/srv/x".into()), ..Flags::default() }), None);
+    assert_eq!(other(&Flags { socket: Some("/srv/x.sock".into()), ..Flags::default() }), None);
+}

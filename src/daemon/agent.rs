@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::home::Home;
 use super::serve::{Known, serve};
@@ -39,6 +42,8 @@ pub struct Agent {
     /// Profiles that were sent away and may still wait for what is on the wire. Whoever comes under the same number
     /// waits for them; nobody else does.
     leaving: RefCell<BTreeMap<i64, JoinHandle<()>>>,
+    /// Rings when somebody comes who waits for one of them instead.
+    taken: Notify,
     /// Rings when how things stand may have changed.
     pub news: Rc<Notify>,
     began: Instant,
@@ -68,6 +73,7 @@ impl Agent {
             home,
             profiles: RefCell::default(),
             leaving: RefCell::default(),
+            taken: Notify::new(),
             news: Rc::default(),
             began: Instant::now(),
             trouble: RefCell::default(),
@@ -92,11 +98,27 @@ impl Agent {
 
     /// Stops every profile, and waits for what is on the wire.
     pub async fn leave(&self) {
-        self.dismiss_all();
-        let leaving = std::mem::take(&mut *self.leaving.borrow_mut());
-        for (profile, task) in leaving {
-            joined(profile, task).await;
+        loop {
+            // Also who came meanwhile, and has his predecessor along.
+            self.dismiss_all();
+            tokio::select! {
+                () = self.all_left() => return,
+                () = self.taken.notified() => {}
+            }
         }
+    }
+
+    /// They stay in the list until they are gone: who waits here may be given up (a reload, by SIGTERM), and the next one has
+    /// to wait for them too.
+    fn all_left(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|cx| {
+            let mut leaving = self.leaving.borrow_mut();
+            while let Some(mut first) = leaving.first_entry() {
+                let result = ready!(Pin::new(first.get_mut()).poll(cx));
+                note_end(first.remove_entry().0, result);
+            }
+            Poll::Ready(())
+        })
     }
 
     fn dismiss_all(&self) {
@@ -132,6 +154,12 @@ impl Agent {
 
     /// Looks which profiles there are: new ones are served, those that are gone are stopped.
     pub async fn refresh(&self) {
+        self.look_around().await;
+        // Who is gone tells nothing any more, nor does what is wrong with all of them.
+        self.news.notify_one();
+    }
+
+    async fn look_around(&self) {
         let was_good = self.home.borrow().is_good();
         if !was_good {
             let engine = self.engine();
@@ -185,6 +213,9 @@ impl Agent {
         for profile in profiles {
             served.entry(profile.id).or_insert_with(|| {
                 let predecessor = self.leaving.borrow_mut().remove(&profile.id);
+                if predecessor.is_some() {
+                    self.taken.notify_one();
+                }
                 let newcomer = Rc::new(Served::new(profile, Rc::clone(&self.news)));
                 let (hirer, directory, profile) = (Rc::clone(&engine), directory.to_owned(), newcomer.profile.clone());
                 let hire = move || hirer.worker(&directory, profile.clone());
@@ -331,6 +362,7 @@ impl Agent {
         let engine = self.engine();
         let keeper = engine.keeper.clone();
         engine.database.call(move || keeper.change(|record| record.paused = paused)).await;
+        self.news.notify_one();
         self.served().iter().for_each(|served| {
             served.wake_in_doubt(Wake::Ask);
         });
@@ -453,9 +485,11 @@ async fn succeed(profile: i64, predecessor: Option<JoinHandle<()>>, life: impl F
 }
 
 async fn joined(profile: i64, task: JoinHandle<()>) {
-    if let Err(error) = task.await
-        && error.is_panic()
-    {
+    note_end(profile, task.await);
+}
+
+fn note_end(profile: i64, result: Result<(), JoinError>) {
+    if result.is_err_and(|error| error.is_panic()) {
         tracing::error!("serving profile {profile} panicked: this is a bug");
     }
 }

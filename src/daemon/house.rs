@@ -184,12 +184,14 @@ impl House {
     /// Waits for one, showing that we live; a client who asked for it waits for an answer.
     async fn reason_to_try(&mut self, again: Option<tokio::time::Instant>) -> Option<Reload> {
         loop {
+            // At once: the time to try again may come before the time for a sign, over and over.
+            self.manager.alive();
             let sign = self.manager.sign_every().map(|every| tokio::time::Instant::now() + every);
             tokio::select! {
                 () = self.reloads.next() => return None,
                 Some(answer) = self.asked.recv() => return Some(answer),
                 () = at(again) => return None,
-                () = at(sign) => self.manager.alive(),
+                () = at(sign) => {}
             }
         }
     }

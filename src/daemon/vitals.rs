@@ -19,6 +19,10 @@ use crate::worker::pulse::Pulse;
 /// What one job on the database thread may take, busy disks included. A whole request has its own limits.
 const JOB: Duration = Duration::from_secs(10);
 
+/// Who was stuck is looked at again this soon: he may get on before the service manager's patience ends, and a sign that
+/// waits for its usual time would come just behind that.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The line.
 pub(super) fn headline(agent: &Agent) -> Headline {
     let served = agent.served();
@@ -67,19 +71,21 @@ pub(super) async fn show(agent: Rc<Agent>, manager: &Manager, own: Rc<Pulse>, be
     let Some(every) = manager.sign_every() else { return pending().await };
     let mut alarmed = false;
     loop {
-        match stuck(&agent, own.still_for(began.elapsed())) {
+        let next = match stuck(&agent, own.still_for(began.elapsed())) {
             None => {
                 alarmed = false;
                 manager.alive();
+                every
             }
             Some((who, still)) => {
                 if !std::mem::replace(&mut alarmed, true) {
                     let still = still.as_secs();
                     tracing::error!("{who} has not got on for {still} s; no sign of life is given any more");
                 }
+                every.min(LOOK_AGAIN)
             }
-        }
-        tokio::time::sleep(every).await;
+        };
+        tokio::time::sleep(next).await;
     }
 }
 
@@ -92,4 +98,34 @@ fn stuck(agent: &Agent, own: Duration) -> Option<(String, Duration)> {
     let all = profiles.map(|served| (format!("profile {}", served.profile.id), served.pulse.still_for(now)));
     let all = all.chain([("the daemon".to_owned(), own)]);
     all.max_by_key(|(_, still)| *still).filter(|(_, still)| *still > limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::config::{self, Environment, Flags, Platform};
+
+    #[tokio::test]
+    async fn who_gets_on_again_is_told_of_at_once_and_not_at_the_usual_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let ear = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        ear.set_nonblocking(true).unwrap();
+        let (home, notify) = (dir.path().to_str().unwrap(), dir.path().join("notify"));
+        let variables = [("HOME", home), ("NOTIFY_SOCKET", notify.to_str().unwrap()), ("WATCHDOG_USEC", "180000000")];
+        let env = Environment::new(Platform::Linux, dir.path(), variables);
+        let config = config::load(&Flags::default(), &env).unwrap().config;
+        let (manager, own) = (Manager::of(&env), Rc::new(Pulse::default()));
+        let agent = Rc::new(Agent::new(&config, Flags::default(), env).unwrap());
+        let began = Instant::now().checked_sub(Duration::from_secs(1000)).unwrap();
+        own.beat(Duration::ZERO);
+        let mut signs = std::pin::pin!(show(agent, &manager, Rc::clone(&own), began));
+        let patience = LOOK_AGAIN + LOOK_AGAIN;
+        assert!(tokio::time::timeout(patience, &mut signs).await.is_err());
+        assert!(ear.recv(&mut [0; 64]).is_err(), "it is stuck");
+        own.rest();
+        assert!(tokio::time::timeout(patience, signs).await.is_err());
+        assert!(ear.recv(&mut [0; 64]).is_ok(), "it gets on");
+    }
 }

@@ -164,6 +164,20 @@ impl Counts {
     }
 }
 
+#[cfg(test)]
+impl Counts {
+    /// A family without a series is not shown.
+    fn touch(&self) {
+        for counter in [&self.accepted, &self.settled, &self.quarantined, &self.conflicts] {
+            counter.with_label_values(&["1"]).reset();
+        }
+        for counter in [&self.passes, &self.restamps] {
+            counter.with_label_values(&["1", "x"]).reset();
+        }
+        self.requests.with_label_values(&["200"]).reset();
+    }
+}
+
 impl Levels {
     fn made(make: &Maker) -> prometheus::Result<Self> {
         Ok(Self {
@@ -279,6 +293,26 @@ mod tests {
         assert!(text.contains("waveflow_sync_oldest_pending_seconds{profile=\"2\"} 1.5\n"), "{text}");
         assert!(text.contains("waveflow_sync_wakeups_total{trigger=\"timer\"} 0\n"), "{text}");
         assert!(!metrics.text(&[]).contains("profile="));
+    }
+
+    /// Names in `text` that are ours, without what a histogram's series add.
+    fn names(text: &str) -> std::collections::BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let ours = words.filter(|word| word.starts_with("waveflow_sync_"));
+        ours.map(|name| {
+            ["_bucket", "_sum", "_count"].iter().fold(name, |name, end| name.trim_end_matches(end)).to_owned()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_dashboard_shows_every_metric_and_none_that_does_not_exist() {
+        let metrics = Metrics::new().unwrap();
+        metrics.counts.touch();
+        let dashboard = include_str!("../../config/grafana-dashboard.json");
+        let value: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        assert!(value["panels"].as_array().is_some_and(|panels| panels.len() > 5));
+        assert_eq!(names(dashboard), names(&metrics.text(&[Gauges::default()])));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! its ears full, is no reason to deliver nothing (which is why this is not a library: those wait for it); no line that is
 //! as the last one is said again.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -17,6 +18,10 @@ use crate::config::Environment;
 /// That clients can be answered must be heard, or the start is taken for a failed one; a manager that listens does so in
 /// microseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// systemd takes no message over 4096 bytes, not even the READY in it; and who reads a status reads one line.
+/// In characters, of four bytes at most.
+const STATUS_MAX: usize = 512;
 
 /// Who is told, if anybody.
 pub struct Manager {
@@ -80,13 +85,21 @@ impl Manager {
 
     fn tell(&self, what: &str, status: Option<&str>, patience: Duration) {
         let Some(ear) = &self.ear else { return };
-        let line = status.map(|status| format!("STATUS={status}\n")).unwrap_or_default();
+        let line = status.map(|status| format!("STATUS={}\n", clipped(status))).unwrap_or_default();
         match ear.tell(&format!("{what}{line}"), patience) {
             Ok(()) => status.iter().for_each(|status| (*status).clone_into(&mut self.said.borrow_mut())),
             // How things stand is told again with the next change.
             Err(error) => tracing::debug!("the service manager does not listen: {error}"),
         }
     }
+}
+
+/// What fits, with a sign that there was more.
+fn clipped(status: &str) -> Cow<'_, str> {
+    if status.chars().nth(STATUS_MAX).is_none() {
+        return Cow::Borrowed(status);
+    }
+    Cow::Owned(status.chars().take(STATUS_MAX).chain(['…']).collect())
 }
 
 /// Where it listens.
@@ -161,7 +174,7 @@ mod tests {
         theirs.set_nonblocking(true).unwrap();
         let manager = manager(&[("NOTIFY_SOCKET", &format!("@{name}"))]);
         let heard = || {
-            let mut bytes = [0; 256];
+            let mut bytes = [0; 4096];
             theirs.recv(&mut bytes).ok().map(|count| String::from_utf8_lossy(&bytes[..count]).into_owned())
         };
         manager.ready("fine");
@@ -171,5 +184,10 @@ mod tests {
         assert_eq!(heard(), None);
         manager.status("finer");
         assert_eq!(heard().unwrap(), "STATUS=finer\n");
+        // More than systemd takes.
+        manager.ready(&"ä".repeat(3000));
+        let long = heard().unwrap();
+        assert!(long.starts_with("READY=1\nSTATUS=ä") && long.ends_with("ä…\n"), "{long}");
+        assert!(long.len() < 4096, "{}", long.len());
     }
 }

@@ -17,6 +17,7 @@ pub mod launchd;
 pub mod lingering;
 pub mod manager;
 pub mod mark;
+pub mod namespaces;
 pub mod order;
 pub mod plan;
 pub mod programs;

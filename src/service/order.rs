@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::namespaces;
 use crate::app::directory;
 use crate::config::{Environment, Flags, Loaded, Platform, default_sockets};
 
@@ -52,6 +53,8 @@ pub struct Order {
     pub data_root: Option<PathBuf>,
     /// What it only reads.
     pub reads: Vec<PathBuf>,
+    /// Whether a user's service manager can lay the whole sandbox around a service.
+    pub namespaces: bool,
     /// What a person should know before it is installed.
     pub warnings: Vec<String>,
 }
@@ -80,6 +83,7 @@ impl Order {
             data_dir,
             data_root,
             reads: file.into_iter().chain(config.server.ca_file.clone()).collect(),
+            namespaces: namespaces::are_allowed_here(),
             warnings: warnings(binary, env),
             home,
             flags,
@@ -203,7 +207,8 @@ pub(super) mod tests {
         let all = usual.iter().chain(variables).copied();
         let env = Environment::new(platform, Path::new("/here"), all);
         let loaded = config::load_text(flags, &env, None, None).unwrap();
-        Order::new(Path::new(binary), flags, &loaded, &env)
+        // Whatever the machine that tests this lets its users do.
+        Order::new(Path::new(binary), flags, &loaded, &env).map(|order| Order { namespaces: true, ..order })
     }
 
     #[test]

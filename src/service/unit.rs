@@ -21,6 +21,8 @@ const PRIVATE: [&str; 2] = ["/tmp", "/var/tmp"];
 
 const SHIPPED_SERVICE: &str = include_str!("../../systemd/waveflow-sync-agent.service");
 const SHIPPED_SOCKET: &str = include_str!("../../systemd/waveflow-sync-agent.socket");
+/// What a package's generator takes from the service where users may make no namespaces.
+const WITHOUT_NAMESPACES: &str = include_str!("../../systemd/no-user-namespaces.conf");
 
 /// One unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +54,9 @@ fn exec_start(text: &str) -> Option<&str> {
 fn service(order: &Order) -> String {
     let lines: Vec<_> =
         SHIPPED_SERVICE.lines().map(|line| exec(line, order).unwrap_or_else(|| line.to_owned())).collect();
-    with_added(&lines, "[Service]", &added(order))
+    let without = WITHOUT_NAMESPACES.lines().filter(|line| !order.namespaces && line.contains('='));
+    let added: Vec<_> = added(order).into_iter().chain(without.map(str::to_owned)).collect();
+    with_added(&lines, "[Service]", &added)
 }
 
 /// The lines that the shipped unit does not have.
@@ -254,6 +258,24 @@ mod tests {
         for line in expected.iter().chain(&["Environment=XDG_STATE_HOME=/var/tmp/state"]) {
             assert!(text[begin..end].contains(&format!("\n{line}\n")), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn where_users_may_make_no_namespaces_the_service_asks_for_none() {
+        let mut order = linux(&Flags::default(), &[]);
+        order.namespaces = false;
+        let text = service(&order);
+        let last = |key: &str| text.lines().rfind(|line| line.starts_with(key)).unwrap().to_owned();
+        assert_eq!(last("PrivateUsers="), "PrivateUsers=no");
+        assert_eq!(last("CapabilityBoundingSet="), "CapabilityBoundingSet=~");
+        // Each of them takes back what is asked for above, and nothing else.
+        for line in WITHOUT_NAMESPACES.lines().filter(|line| line.contains('=')) {
+            let (key, _) = line.split_once('=').unwrap();
+            let asked = SHIPPED_SERVICE.lines().filter(|shipped| shipped.starts_with(&format!("{key}="))).count();
+            assert_eq!(asked, 1, "{key}");
+        }
+        // A package's unit has its generator for that.
+        assert!(serves(SHIPPED_SERVICE, &order));
     }
 
     #[test]

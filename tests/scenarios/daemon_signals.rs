@@ -99,20 +99,39 @@ fn a_second_sigterm_ends_it_at_once() {
     case.finish();
 }
 
-#[test]
-fn sigterm_is_heard_in_the_middle_of_a_reload_that_waits_for_the_server() {
-    let case = Case::new();
-    let mut daemon = case.daemon_in_mid_batch(&Fault::HoldBeforeStore);
-    // The directory changes, so that the old one has to be left first.
+/// What is in force from now on has another directory, so that the old one has to be left first; the configuration as it was.
+fn reload_that_waits(case: &Case, daemon: &Daemon) -> String {
     let elsewhere = case.stage.home().join("elsewhere");
     let same = fs::read_to_string(case.stage.config_path()).unwrap();
     case.stage.configure(&format!("data_dir = {elsewhere:?}\n{same}"));
     daemon.signal(Signal::HUP);
     eventually("the profile is let go", || daemon.ask("status")["profiles"].as_array().is_some_and(Vec::is_empty));
+    same
+}
+
+#[test]
+fn sigterm_is_heard_in_the_middle_of_a_reload_that_waits_for_the_server() {
+    let case = Case::new();
+    let mut daemon = case.daemon_in_mid_batch(&Fault::HoldBeforeStore);
+    let same = reload_that_waits(&case, &daemon);
     daemon.signal(Signal::TERM);
     let (code, took) = daemon.ended();
     assert_eq!(code, Some(0));
     assert!(took < GRACE + SLACK, "{took:?}");
+    case.stage.configure(&same);
+    case.finish();
+}
+
+#[test]
+fn sigterm_in_the_middle_of_a_reload_waits_for_the_answer_too_that_the_reload_waits_for() {
+    let case = Case::new();
+    let mut daemon = case.daemon_in_mid_batch(&Fault::HoldAfterStore);
+    let same = reload_that_waits(&case, &daemon);
+    daemon.signal(Signal::TERM);
+    eventually("it is stopping", || daemon.log().contains("stopping"));
+    case.server.release();
+    assert_eq!(daemon.ended().0, Some(0));
+    assert_eq!(case.profile.pending_count().unwrap(), 60, "the answer was thrown away");
     case.stage.configure(&same);
     case.finish();
 }

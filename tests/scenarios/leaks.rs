@@ -102,7 +102,8 @@ impl Case {
 
     /// Everything that may be asked, and what nobody should write there.
     fn lines(&self) -> Vec<String> {
-        let help = ["drain now", "drain now 1", "queue list", "queue retry", "status", "wake", "help", "ping"];
+        let help =
+            ["drain now", "drain now 1", "queue list", "queue retry", "status", "wake", "metrics", "help", "ping"];
         let id = self.profile.pending().unwrap().first().map(|row| row.operation_id.clone()).unwrap_or_default();
         let more = [format!("queue retry {id}"), format!("queue discard {id}x"), "pause".into(), "resume".into()];
         let pasted = [token::for_user("alice"), format!("queue discard {WRITTEN}")];
@@ -115,13 +116,14 @@ impl Case {
             vec!["once", "--wait", "0"],
             vec!["drain", "now"],
             vec!["status"],
+            vec!["metrics"],
             vec!["reload"],
             vec!["pause"],
             vec!["resume"],
             vec!["queue", "list"],
             vec!["queue", "retry"],
-            vec!["metrics"],
             vec!["doctor"],
+            vec!["completions", "bash"],
             vec!["check-config"],
             // Not the two that change the machine.
             vec!["service", "status"],

@@ -4,6 +4,7 @@ mod account_orders;
 mod accounts;
 mod accounts_daemon;
 mod bad_input;
+mod completions;
 mod conflicts;
 mod corpus;
 mod daemon_commands;
@@ -29,6 +30,7 @@ mod kill;
 mod kill_campaign;
 mod leaks;
 mod man_in_the_middle;
+mod manual;
 mod memory;
 #[cfg(target_os = "linux")]
 mod other_users;
@@ -40,6 +42,8 @@ mod service;
 mod service_manager;
 mod sigkill;
 mod soak;
+#[cfg(target_os = "linux")]
+mod static_build;
 mod strangers;
 mod tls;
 mod unnoticed;

@@ -139,6 +139,22 @@ fn a_configuration_that_was_not_taken_is_in_the_managers_line_until_it_is_mended
 }
 
 #[test]
+fn the_managers_line_follows_a_pause_where_there_is_no_profile_and_a_profile_that_goes() {
+    let (_server, stage) = stage();
+    let manager = Manager::new(&stage);
+    let daemon = Daemon::start_as(manager.starts(command(stage.home()).arg("run")), &stage.socket());
+    manager.hears(&["READY=1\n", "STATUS=0 profiles, "]);
+    assert_eq!(daemon.ask("pause")["paused"], true);
+    manager.hears(&["STATUS=paused, 0 profiles, "]);
+    stage.profile("Zoë", "alice");
+    let gone = stage.profile("Ben", "bob");
+    manager.hears(&["STATUS=paused, 2 profiles, "]);
+    daemon.wait_until_quiet();
+    stage.dir.delete_profile(&gone).unwrap();
+    manager.hears(&["STATUS=paused, 1 profile, "]);
+}
+
+#[test]
 fn signs_of_life_come_in_half_the_time_the_manager_waits_for_one() {
     let (_server, stage) = stage();
     stage.profile("Zoë", "alice");
@@ -246,6 +262,12 @@ fn where_another_agent_serves_a_socket_that_was_handed_over_says_so_and_reload_t
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(&format!("process {}", other.pid())), "{answer}");
     }
+    for flags in [&["status"][..], &["status", "--json"]] {
+        let status = stage.run(flags);
+        let said = format!("{}{}", status.stdout, status.stderr);
+        assert_eq!(status.code, Some(75), "{said}");
+        assert!(said.contains("already served by") && !said.contains("Everything"), "{said}");
+    }
     other.stop();
     let ops = NewOp::renames(2);
     profile.enqueue(&ops).unwrap();
@@ -253,6 +275,24 @@ fn where_another_agent_serves_a_socket_that_was_handed_over_says_so_and_reload_t
     eventually("it delivers", || profile.pending_count().unwrap() == 0);
     assert_delivered(&server, &ops);
     daemon.stop();
+}
+
+#[test]
+fn one_that_waits_for_another_agent_gives_its_signs_of_life_each_time_it_tries() {
+    let (_server, stage) = stage();
+    stage.profile("Zoë", "alice");
+    let elsewhere = stage.home().join("other.sock");
+    let mut other = command(stage.home());
+    let _other = Daemon::start_as(other.arg("run").arg("--socket").arg(&elsewhere), &elsewhere);
+    let (listener, manager) = (listen(&stage), Manager::new(&stage));
+    let mut run = activated(&stage);
+    // As in the unit: half of it is more than the time after which it tries again.
+    run.env("WATCHDOG_USEC", "180000000");
+    let daemon = launch(manager.starts(&mut run), &listener, &stage);
+    manager.hears(&["READY=1\n", "STATUS=not serving: "]);
+    manager.hears(&["WATCHDOG=1\n"]);
+    assert_eq!(daemon.ask("reload")["error"]["code"], "unavailable");
+    manager.hears(&["WATCHDOG=1\n"]);
 }
 
 #[test]

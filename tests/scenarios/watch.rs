@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use testkit::data_dir::Generation;
@@ -130,6 +131,27 @@ fn the_counters_count_what_happened() {
         assert!((value(&text, line) - expected).abs() < 1e-9, "{line} is not {expected}: {text}");
     }
     assert!(value(&text, "waveflow_sync_wakeups_total{trigger=\"watch\"}") >= 1.0);
+}
+
+#[test]
+fn promtool_has_nothing_to_say_against_the_counters() {
+    let (server, stage) = stage();
+    let profile = stage.profile("Zoë", "alice");
+    let daemon = Daemon::start(&stage);
+    server.next(Fault::Answer(Reply::proxy(503)));
+    profile.enqueue(&NewOp::renames(2)).unwrap();
+    eventually("all is sent", || profile.pending_count().unwrap() == 0);
+    let text = daemon.ask("metrics")["metrics"].as_str().unwrap().to_owned();
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut running) = promtool.spawn() else {
+        println!("skipped: no promtool here");
+        return;
+    };
+    running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
 }
 
 #[test]

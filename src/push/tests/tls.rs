@@ -8,6 +8,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt;
 use tokio::join;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::probe::{Step, probe};
@@ -115,15 +116,17 @@ fn the_end_of_a_certificate_is_known_whoever_made_it_and_whatever_the_time() {
 
 #[tokio::test]
 async fn each_step_to_a_server_is_told_up_to_the_one_that_fails() {
-    let authority = Authority::new("a");
+    let (authority, other) = (Authority::new("a"), Authority::new("b"));
     let limit = Duration::from_secs(20);
     for (trusts, expected) in [(true, None), (false, Some(Step::Tls))] {
         let (listener, port) = listen().await;
         let acceptor = authority.acceptor("127.0.0.1", 2000..4000);
         let target = Target::parse(&format!("https://127.0.0.1:{port}")).unwrap();
-        let settings = if trusts { authority.trusted() } else { Authority::new("b").trusted() };
+        let settings = if trusts { authority.trusted() } else { other.trusted() };
         let serve = async { drop(acceptor.accept(accept(&listener).await).await) };
-        let (way, ()) = join!(probe(&target, &settings, limit), serve);
+        // Who never comes is not waited for.
+        let both = async { join!(probe(&target, &settings, limit), serve).0 };
+        let way = timeout(limit * 2, both).await.unwrap();
         assert_eq!(way.stopped.as_ref().map(|(step, _)| *step), expected, "{way:?}");
         assert!(way.taken.starts_with(&[Step::Setup, Step::Name, Step::Tcp]), "{way:?}");
         assert_eq!(way.expires, trusts.then_some(64_060_588_800), "{way:?}");

@@ -154,6 +154,11 @@ fn report(order: &Order, found: &Found, steps: &[Step], setting: Setting<'_>) ->
     }];
     lines.push(format!("It starts {} and answers on {}", order.binary.display(), order.socket.display()));
     let mut notes = order.warnings.clone();
+    if !order.namespaces {
+        notes.push(
+            "This system lets its users make no namespaces, so it runs with a part of its sandbox alone.".to_owned(),
+        );
+    }
     if let Some((packaged, _)) = found.packaged.as_ref().filter(|_| !by_package) {
         notes.push(format!("It goes before the one of a package, {}, until `service uninstall`.", packaged.display()));
     }

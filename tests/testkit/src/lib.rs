@@ -44,6 +44,7 @@
 
 pub mod args;
 pub mod data_dir;
+pub mod dns;
 mod error;
 pub mod foreign_drain;
 pub mod http;
