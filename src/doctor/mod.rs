@@ -78,14 +78,14 @@ pub fn examine(loaded: &Loaded, env: &Environment) -> Diagnosis {
     findings.extend(kept);
     findings.extend(state::judge_pause(&record));
     let mut errand = Errand { url: config.server.url.clone(), ..Errand::default() };
-    let (profiles, waiting) = match &directory {
-        Some(directory) => app(directory, config, &record, &mut errand, &mut findings),
-        None => (Vec::new(), 0),
-    };
+    let app = directory.as_ref().and_then(|directory| app(directory, config, &record, &mut errand, &mut findings));
+    let is_read = app.is_some();
+    let (profiles, waiting) = app.unwrap_or_default();
     // What is wrong with the way to the server explains more than what is wrong at a profile.
     let at_profiles =
         findings.split_off(findings.iter().position(|found| found.name == "profile").unwrap_or(findings.len()));
-    if directory.is_some() || errand.url.is_some() {
+    // That no address could be read does not mean that there is none.
+    if is_read || errand.url.is_some() {
         findings.extend(network::look(config, env, &errand, clock::now_ms()));
     }
     findings.extend(at_profiles);
@@ -104,20 +104,20 @@ fn configuration(loaded: &Loaded) -> Finding {
     Finding::fine("configuration", &words)
 }
 
-/// The app's databases. Gives the profiles, and how many ops wait in all of them.
+/// The app's databases. Gives the profiles, and how many ops wait in all of them; `None` where that cannot be read.
 fn app(
     directory: &Path,
     config: &Config,
     record: &Record,
     errand: &mut Errand,
     findings: &mut Vec<Finding>,
-) -> (Vec<Profile>, u64) {
+) -> Option<(Vec<Profile>, u64)> {
     let until = Instant::now() + CHECKS_MAX;
     let path = directory.join(registry::FILE);
     findings.extend(database::judge(&database::look_at(&path, until)));
     let seen = look(&path, || registered(&path, directory));
     // Why not is told by the look before.
-    let Ok((url, device, profiles)) = seen else { return (Vec::new(), 0) };
+    let (url, device, profiles) = seen.ok()?;
     errand.url = config.server.url.clone().or(url);
     errand.device = device;
     findings.push(profile::judge_device(errand.device.as_deref()));
@@ -136,7 +136,7 @@ fn app(
         at_profiles.push(profile::none());
     }
     findings.extend(at_profiles);
-    (profiles, waiting)
+    Some((profiles, waiting))
 }
 
 type Registered = (Option<String>, Option<String>, Vec<Profile>);

@@ -257,6 +257,18 @@ fn without_waveflow_it_says_where_it_looked_and_makes_nothing() {
 }
 
 #[test]
+fn a_damaged_registry_is_named_and_nothing_is_said_of_what_could_not_be_read() {
+    let case = Case::new();
+    let path = case.stage.dir.app_db_path();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..100].fill(0x5a);
+    fs::write(&path, bytes).unwrap();
+    let run = case.doctor();
+    names_the_cause(&run, 75, &["app.db is damaged", "start WaveFlow"]);
+    assert!(!run.stdout.contains("no server is known"), "{}", run.stdout);
+}
+
+#[test]
 fn two_agents_on_the_same_data_are_named_by_process() {
     let case = Case::new();
     let daemon = case.daemon();
