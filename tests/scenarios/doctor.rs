@@ -178,7 +178,7 @@ fn an_expired_or_refused_token_is_named_and_never_shown() {
 #[test]
 fn an_authority_that_is_not_trusted_is_named_and_one_that_is_tells_until_when() {
     let case = Case::of(Server::builder(Version::Later).tls(Leaf::Good).start().unwrap());
-    names_the_cause(&case.doctor(), 75, &["TLS", "server.ca_file"]);
+    names_the_cause(&case.doctor(), 75, &["TLS", "as server.ca_file in the configuration"]);
     assert_eq!(case.server.stats().requests, 0, "no token went there");
     let trust = |pem: &str| {
         fs::write(case.stage.config_path().with_file_name("ca.pem"), pem).unwrap();
@@ -264,7 +264,7 @@ fn a_damaged_registry_is_named_and_nothing_is_said_of_what_could_not_be_read() {
     bytes[..100].fill(0x5a);
     fs::write(&path, bytes).unwrap();
     let run = case.doctor();
-    names_the_cause(&run, 75, &["app.db is damaged", "start WaveFlow"]);
+    names_the_cause(&run, 75, &["app.db: is damaged", "start WaveFlow"]);
     assert!(!run.stdout.contains("no server is known"), "{}", run.stdout);
 }
 
