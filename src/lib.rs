@@ -53,6 +53,7 @@
 //! | [`survey`], [`status`] | a look at the files without a pass, and how things stand, in words and as a document |
 //! | [`screen`] | what people see on a terminal: the status kept current, how far a drain has come |
 //! | [`tidings`], [`metrics`] | what happens, told as it happens; counters made of it |
+//! | [`doctor`] | everything a user can get wrong, looked at, each with its mend |
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
@@ -101,6 +102,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod halt;

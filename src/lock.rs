@@ -73,7 +73,33 @@ fn holder_words(holder: Option<&Holder>) -> String {
     holder.map_or_else(|| "another process".to_owned(), Holder::to_string)
 }
 
+/// How it stands with the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has it.
+    Free,
+    /// Somebody has it; who, where the system tells.
+    Held(Option<Holder>),
+}
+
 impl DirectoryLock {
+    /// Looks whether somebody has the lock. It is not taken where the system tells; else it is, shared and for a
+    /// microsecond.
+    pub fn look(directory: &Path) -> Result<Standing, LockError> {
+        let unusable =
+            |error: rustix::io::Errno| LockError::Unusable { directory: directory.to_owned(), source: error.into() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(directory, flags, Mode::empty()).map_err(unusable)?;
+        if let Some(holder) = holder(&descriptor) {
+            return Ok(Standing::Held(Some(holder)));
+        }
+        match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Standing::Free),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Standing::Held(None)),
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
     /// Takes the lock, or says at once why not.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let unusable =
@@ -117,13 +143,39 @@ const LOCKS_LIMIT: u64 = 1024 * 1024;
 
 #[cfg(target_os = "linux")]
 fn holder(descriptor: &OwnedFd) -> Option<Holder> {
-    use std::io::Read;
     let inode = rustix::fs::fstat(descriptor).ok()?.st_ino;
+    holder_pid(&all_locks()?, inode).map(named)
+}
+
+#[cfg(target_os = "linux")]
+fn all_locks() -> Option<String> {
+    use std::io::Read;
     let mut locks = String::new();
     std::fs::File::open("/proc/locks").ok()?.take(LOCKS_LIMIT).read_to_string(&mut locks).ok()?;
-    let pid = holder_pid(&locks, inode)?;
+    Some(locks)
+}
+
+#[cfg(target_os = "linux")]
+fn named(pid: u32) -> Holder {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    Some(Holder { pid, name: name.map(|name| name.trim_end().to_owned()) })
+    Holder { pid, name: name.map(|name| name.trim_end().replace(char::is_control, " ")) }
+}
+
+/// Who has the database at `path` open, as far as the system tells: whoever does holds a lock on the memory that is
+/// shared beside it, which is not opened for this.
+#[cfg(target_os = "linux")]
+pub fn users_of(path: &Path) -> Vec<Holder> {
+    let mut shared = path.as_os_str().to_owned();
+    shared.push("-shm");
+    let Some((found, locks)) = rustix::fs::stat(&shared).ok().zip(all_locks()) else { return Vec::new() };
+    let pids = locks.lines().filter_map(|line| holder_in(line, "POSIX", found.st_ino));
+    pids.collect::<std::collections::BTreeSet<_>>().into_iter().map(named).collect()
+}
+
+/// Nobody tells.
+#[cfg(not(target_os = "linux"))]
+pub fn users_of(_: &Path) -> Vec<Holder> {
+    Vec::new()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -135,15 +187,19 @@ fn holder(_: &OwnedFd) -> Option<Holder> {
 /// shown there is the file system's, which on btrfs is not the one `stat` shows.
 #[cfg(any(target_os = "linux", test))]
 fn holder_pid(locks: &str, inode: u64) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        // `7: FLOCK  ADVISORY  WRITE 7533 fe:00:10027017 0 EOF`; one who waits has `->` behind the number.
-        let mut words = line.split_whitespace().skip(1);
-        let is_ours = words.next()? == "FLOCK" && words.nth(1)? == "WRITE";
-        let pid = words.next()?;
-        let place = words.next()?.rsplit(':').next()?;
-        // A process of another PID namespace is shown as 0 or -1.
-        (is_ours && place.parse() == Ok(inode)).then(|| pid.parse().ok().filter(|pid| *pid > 0))?
-    })
+    locks.lines().find_map(|line| holder_in(line, "FLOCK", inode).filter(|_| line.contains(" WRITE ")))
+}
+
+/// The process whose lock of this kind, on this inode, the line is about.
+#[cfg(any(target_os = "linux", test))]
+fn holder_in(line: &str, kind: &str, inode: u64) -> Option<u32> {
+    // `7: FLOCK  ADVISORY  WRITE 7533 fe:00:10027017 0 EOF`; one who waits has `->` behind the number.
+    let mut words = line.split_whitespace().skip(1);
+    let is_kind = words.next()? == kind;
+    let pid = words.nth(2)?;
+    let place = words.next()?.rsplit(':').next()?;
+    // A process of another PID namespace is shown as 0 or -1.
+    (is_kind && place.parse() == Ok(inode)).then(|| pid.parse().ok().filter(|pid| *pid > 0))?
 }
 
 #[cfg(test)]
@@ -167,6 +223,20 @@ mod tests {
         }
         drop(first);
         DirectoryLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_look_says_who_has_it_and_takes_it_from_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(DirectoryLock::look(dir.path()).unwrap(), Standing::Free);
+        let lock = DirectoryLock::acquire(dir.path()).unwrap();
+        let Standing::Held(holder) = DirectoryLock::look(dir.path()).unwrap() else { panic!("it is held") };
+        if cfg!(target_os = "linux") {
+            assert_eq!(holder.unwrap().pid, std::process::id());
+        }
+        drop(lock);
+        assert_eq!(DirectoryLock::look(dir.path()).unwrap(), Standing::Free);
+        assert!(DirectoryLock::look(&dir.path().join("absent")).is_err());
     }
 
     #[test]

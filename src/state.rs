@@ -56,6 +56,14 @@ pub enum StateError {
         /// What it would have been, in bytes.
         size: u64,
     },
+    /// It was only looked at, and cannot be understood.
+    #[error("{}: cannot be understood: {why}", path.display())]
+    Strange {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The system refused.
     #[error("{}: cannot {action} it: {source}", path.display())]
     Io {
@@ -74,7 +82,7 @@ impl StateError {
         match self {
             Self::NotOurs { .. } => Exit::NotPermitted,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-            Self::TooLarge { .. } | Self::Io { .. } => Exit::TryLater,
+            Self::TooLarge { .. } | Self::Strange { .. } | Self::Io { .. } => Exit::TryLater,
         }
     }
 
@@ -139,6 +147,19 @@ impl<T: Serialize + DeserializeOwned + Default + Clone + PartialEq> StateFile<T>
             },
         };
         Ok((Self { directory: directory.to_owned(), written: Mutex::new(state.clone()) }, state))
+    }
+
+    /// What the file says, looked at only: nothing is made, nothing is put aside. `None`: it is not there.
+    pub fn look(directory: &Path) -> Result<Option<T>, StateError> {
+        trust::check_way(directory)?;
+        if !directory.exists() {
+            return Ok(None);
+        }
+        let user = rustix::process::geteuid().as_raw();
+        check_directory(directory, user)?;
+        let path = directory.join(FILE_NAME);
+        let Some(bytes) = read(&path, user)? else { return Ok(None) };
+        parse(&bytes).map(Some).map_err(|why| StateError::Strange { path, why })
     }
 
     /// Makes the file say this. `false`: it already did, and nothing was written. After an error it says what it said

@@ -79,6 +79,25 @@ pub fn account(token: &Token) -> Option<Account> {
         Text(String),
         Number(i64),
     }
+    let claims: Claims = serde_json::from_slice(&claims(token)?).ok()?;
+    let subject = match claims.sub {
+        Name::Text(text) => text,
+        Name::Number(number) => number.to_string(),
+    };
+    Some(Account { issuer: claims.iss.unwrap_or_default(), subject })
+}
+
+/// Until when a JWT is good, in seconds since the epoch; `None` where the token is none, or does not say.
+pub fn expires(token: &Token) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    serde_json::from_slice::<Claims>(&claims(token)?).ok().map(|claims| claims.exp)
+}
+
+/// A JWT's middle part, which is JSON.
+fn claims(token: &Token) -> Option<Zeroizing<Vec<u8>>> {
     let mut parts = token.expose().split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return None;
@@ -86,13 +105,7 @@ pub fn account(token: &Token) -> Option<Account> {
     if claims.len() > CLAIMS_MAX {
         return None;
     }
-    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?);
-    let claims: Claims = serde_json::from_slice(&claims).ok()?;
-    let subject = match claims.sub {
-        Name::Text(text) => text,
-        Name::Number(number) => number.to_string(),
-    };
-    Some(Account { issuer: claims.iss.unwrap_or_default(), subject })
+    Some(Zeroizing::new(URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?))
 }
 
 #[cfg(test)]
@@ -107,6 +120,8 @@ mod tests {
     fn a_jwt_names_issuer_and_subject() {
         let named = account(&token(r#"{"iss":"i","sub":"s","exp":1}"#)).unwrap();
         assert_eq!((named.issuer.as_str(), named.subject.as_str()), ("i", "s"));
+        assert_eq!(expires(&token(r#"{"iss":"i","sub":"s","exp":1}"#)), Some(1));
+        assert_eq!(expires(&token(r#"{"sub":"s"}"#)), None);
         assert_eq!(account(&token(r#"{"sub":7}"#)).unwrap(), Account { issuer: String::new(), subject: "7".into() });
     }
 

@@ -65,8 +65,7 @@ pub fn ask(control: &Control, line: &str) -> Result<Answer, ClientError> {
 
 /// What the agent behind `path` says to a `ping`; `None` where nobody does, or not within `patience`.
 pub fn ping(path: &Path, patience: Duration) -> Option<Value> {
-    let stream = connect_to(path).ok()?;
-    let answer = ask_on(stream, path, "ping", Some(patience)).ok()?;
+    let answer = ask_for(path, "ping", Some(patience)).ok()?;
     Some(answer.value).filter(|answer| answer["pong"] == true)
 }
 
@@ -82,6 +81,11 @@ pub fn connect(control: &Control) -> Result<(UnixStream, &Path), ClientError> {
         }
         (stream, _) => Ok((stream?, &control.socket)),
     }
+}
+
+/// Sends `line` to the agent behind `path`, and waits so long for the answer.
+pub(crate) fn ask_for(path: &Path, line: &str, patience: Option<Duration>) -> Result<Answer, ClientError> {
+    ask_on(connect_to(path)?, path, line, patience)
 }
 
 fn connect_to(path: &Path) -> Result<UnixStream, ClientError> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::connect::{Trouble, connect};
-use super::link::{Link, Lost};
+use super::link::{Clocks, Link, Lost};
 use super::proxy::{Proxies, Proxy};
 use super::target::Target;
 use super::tls::Tls;
@@ -69,6 +69,7 @@ pub struct Client {
     uri: Uri,
     host: HeaderValue,
     kept: Option<Link>,
+    clocks: Option<Clocks>,
     warned: AtomicBool,
 }
 
@@ -84,12 +85,17 @@ impl Client {
         let form = if tls.is_none() && proxy.is_some() { target.absolute_form() } else { target.origin_form() };
         let uri = form.parse().map_err(|_| "the server URL cannot be sent".to_owned())?;
         let host = target.authority().parse().map_err(|_| "the server's name cannot be sent".to_owned())?;
-        Ok(Self { target, settings, proxy, tls, uri, host, kept: None, warned: AtomicBool::new(false) })
+        Ok(Self { target, settings, proxy, tls, uri, host, kept: None, clocks: None, warned: AtomicBool::new(false) })
     }
 
     /// The server.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What time it was, there and here, when the last whole answer came; `None` where it did not say.
+    pub fn clocks(&self) -> Option<Clocks> {
+        self.clocks
     }
 
     /// Sends a body and reads the answer. Takes at most the two time-outs together.
@@ -132,6 +138,7 @@ impl Client {
     }
 
     fn keep(&mut self, link: Link, reply: Reply) -> Reply {
+        self.clocks = link.clocks();
         self.kept = link.into_kept();
         reply
     }
@@ -170,7 +177,7 @@ impl Client {
     }
 
     /// Whether the token leaves this machine unencrypted.
-    fn is_exposed(&self) -> bool {
+    pub fn is_exposed(&self) -> bool {
         let local = self.target.is_loopback() && self.proxy.as_ref().is_none_or(Proxy::is_loopback);
         self.target.is_plain() && !local
     }

@@ -79,7 +79,7 @@ async fn encrypt(tcp: TcpStream, tls: Option<&Tls>) -> Result<Box<dyn Wire>, Tro
     })
 }
 
-fn too_slow(whom: &str, limit: Duration) -> Trouble {
+pub(super) fn too_slow(whom: &str, limit: Duration) -> Trouble {
     Trouble { kind: FailedKind::Unreachable, words: format!("{whom}: no connection within {limit:?}") }
 }
 
@@ -87,10 +87,25 @@ fn too_slow(whom: &str, limit: Duration) -> Trouble {
 /// leads nowhere) leaves some for the next.
 async fn dial(host: &str, port: u16, whom: &str, limit: Duration) -> Result<TcpStream, Trouble> {
     let deadline = Instant::now() + limit;
-    let addresses: Vec<SocketAddr> = match lookup_host((host, port)).await {
-        Ok(found) => found.take(MAX_ADDRESSES).collect(),
-        Err(error) => return Err(Trouble::network(format!("{whom}: name not found ({})", reason(&error)))),
-    };
+    let addresses = resolve(host, port, whom).await?;
+    reach(addresses, whom, deadline, limit).await
+}
+
+/// The addresses of a name.
+pub(super) async fn resolve(host: &str, port: u16, whom: &str) -> Result<Vec<SocketAddr>, Trouble> {
+    match lookup_host((host, port)).await {
+        Ok(found) => Ok(found.take(MAX_ADDRESSES).collect()),
+        Err(error) => Err(Trouble::network(format!("{whom}: name not found ({})", reason(&error)))),
+    }
+}
+
+/// A connection to one of these addresses; `limit` is for the words.
+pub(super) async fn reach(
+    addresses: Vec<SocketAddr>,
+    whom: &str,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<TcpStream, Trouble> {
     let mut last = Trouble::network(format!("{whom}: the name has no address"));
     let mut left = u32::try_from(addresses.len()).unwrap_or(1);
     for address in addresses {
@@ -110,7 +125,7 @@ async fn dial(host: &str, port: u16, whom: &str, limit: Duration) -> Result<TcpS
 }
 
 /// Has the proxy connect to `whither`.
-async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, whither: &str) -> Result<(), Trouble> {
+pub(super) async fn tunnel(tcp: &mut TcpStream, proxy: &Proxy, whither: &str) -> Result<(), Trouble> {
     let lost = |error: io::Error| Trouble::network(format!("proxy {proxy}: {}", reason(&error)));
     let mut request =
         format!("CONNECT {whither} HTTP/1.1\r\nHost: {whither}\r\nUser-Agent: {USER_AGENT}\r\n").into_bytes();

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::header::DATE;
+use hyper::http::response::Parts;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
@@ -70,6 +72,24 @@ pub(super) struct Link {
     idle_since: (Instant, SystemTime),
     /// The last answer was read to its end.
     clean: bool,
+    /// What time it was at the server and here when an answer came.
+    clocks: Option<Clocks>,
+}
+
+/// What time it was when an answer came, by its `Date`, and by our wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// The server's. Whole seconds.
+    pub theirs: SystemTime,
+    /// This machine's.
+    pub ours: SystemTime,
+}
+
+impl Clocks {
+    fn of(head: &Parts) -> Option<Self> {
+        let date = head.headers.get(DATE)?.to_str().ok()?;
+        Some(Self { theirs: httpdate::parse_http_date(date).ok()?, ours: clock::now() })
+    }
 }
 
 impl Link {
@@ -87,6 +107,7 @@ impl Link {
                 host,
                 idle_since: (Instant::now(), clock::now()),
                 clean: false,
+                clocks: None,
             }),
             Err(error) => Err(Trouble { kind: FailedKind::Network, words: format!("{host}: {error}") }),
         }
@@ -114,6 +135,11 @@ impl Link {
         self.driver.is_some() && self.sender.is_ready()
     }
 
+    /// What time it was when the last answer came.
+    pub(super) fn clocks(&self) -> Option<Clocks> {
+        self.clocks
+    }
+
     /// The connection, if another request may follow on it.
     pub(super) fn into_kept(mut self) -> Option<Self> {
         self.idle_since = (Instant::now(), clock::now());
@@ -130,9 +156,12 @@ impl Link {
     ) -> Result<Reply, Lost> {
         self.progress.begin();
         self.clean = false;
-        let Self { sender, driver, progress, host, clean, .. } = self;
+        let Self { sender, driver, progress, host, clean, clocks, .. } = self;
         let work = async {
             let response = sender.send_request(request).await.map_err(|error| explain(&error, progress, host))?;
+            let (head, body) = response.into_parts();
+            *clocks = Clocks::of(&head);
+            let response = Response::from_parts(head, body);
             read(response, buffer, secrets, progress, host, clean).await
         };
         let mut work = std::pin::pin!(work);

@@ -7,12 +7,13 @@
 //!
 //! Reading order: [`wire`] (what is sent), [`target`] (where to), [`proxy`] (which way), `connect` and `tls` (how to get
 //! there), [`client`] (one push), `link` and `patient` (one exchange on one connection), `reply` and `words` (what came
-//! back).
+//! back). Beside it, for `doctor`: [`probe`].
 
 pub mod client;
 mod connect;
 mod link;
 mod patient;
+pub mod probe;
 pub mod proxy;
 pub mod reply;
 pub mod target;
@@ -23,6 +24,7 @@ pub mod wire;
 mod words;
 
 pub use client::{Client, Settings};
+pub use link::Clocks;
 pub use proxy::Proxies;
 pub use target::Target;
 

@@ -8,9 +8,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,6 +24,9 @@ use crate::op::FailedKind;
 
 /// A bundle of every public root has a quarter of this.
 const MAX_CA_FILE: u64 = 1024 * 1024;
+
+/// 9999-12-31, the last day a certificate can name; one that names it has no end (RFC 5280).
+const LAST_DAY: Duration = Duration::from_secs(253_402_300_799);
 
 /// What is needed for handshakes with one host.
 pub(super) struct Tls {
@@ -52,6 +58,25 @@ impl Tls {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), host: host.to_owned(), name, no_roots })
+    }
+
+    /// Until when a leaf is good, in seconds since the epoch; `None` where it never ends, or cannot be read.
+    ///
+    /// rustls hands no date out but in one place, its complaint about a certificate that has expired: so it is asked as
+    /// if it were the last day there is. A leaf's own dates are looked at before its issuer, so no root is needed; and no
+    /// second reader of certificates.
+    pub(super) fn expiry(leaf: &CertificateDer<'_>) -> Option<u64> {
+        let last_day = UnixTime::since_unix_epoch(LAST_DAY);
+        let leaf = ParsedCertificate::try_from(leaf).ok()?;
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+        let looked =
+            verify_server_cert_signed_by_trust_anchor(&leaf, &RootCertStore::empty(), &[], last_day, algorithms);
+        match looked {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                Some(not_after.as_secs())
+            }
+            _ => None,
+        }
     }
 
     /// Shakes hands over `tcp`.

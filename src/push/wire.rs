@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Buffers};
 use crate::op::{Pair, SERVER_MAX_BYTES, STAMP_LIMIT};
 
 /// Containers the server's JSON reader opens at most, one within the other: its recursion limit of 128 stops at the
@@ -59,6 +59,11 @@ pub struct Envelope {
     ops: usize,
     /// What ends each op: `profile_canonical_id` if there is one, and the brace.
     op_tail: Vec<u8>,
+}
+
+/// A batch without an op: a waveflow-server answers it with an empty list, and touches nothing (contract, section 3).
+pub fn empty_batch(device_id: &str) -> Bytes {
+    Envelope::new(Buffers::default().take(), device_id, None).finish()
 }
 
 impl Envelope {

@@ -9,6 +9,8 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
@@ -106,6 +108,46 @@ impl Database {
         // Between looking and opening another file may have been put there.
         database.check()?;
         Ok(database)
+    }
+
+    /// Opens the file at `path` to look at it and no more: no byte of it or of its log is written, no log is made where
+    /// there is none, and none is carried over at the end. Where it had no log, nobody had it open; whoever opens it
+    /// meanwhile is not waited for, and what was read is to be read again ([`look`]).
+    pub fn open_to_look(path: &Path) -> Result<Self, StoreError> {
+        let file = FileId::of(path).map_err(|error| failed(path, &error.to_string()))?;
+        let immutable = if log_of(path).exists() { "" } else { "?immutable=1" };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(format!("file:{}{immutable}", escaped(path)), flags)
+            .map_err(|error| sqlite(path, &error))?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop))
+            .map_err(|error| sqlite(path, &error))?;
+        Ok(Self { connection, path: path.to_owned(), file, log: Cell::new(None), pace: Cell::default() })
+    }
+
+    /// Whether its pages fit each other, as far as that can be told within `limit`. A read transaction is open for so long.
+    pub fn quick_check(&self, limit: Duration) -> Result<Soundness, StoreError> {
+        let (done, over) = mpsc::channel::<()>();
+        let interrupt = self.connection.get_interrupt_handle();
+        let watch = thread::spawn(move || {
+            if over.recv_timeout(limit).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+                interrupt.interrupt();
+            }
+        });
+        let said = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        drop(done);
+        // It ends at once, and has nothing to say.
+        let _ = watch.join();
+        match said {
+            Ok(words) if words == "ok" => Ok(Soundness::Sound),
+            Ok(_) => Ok(Soundness::Damaged),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                Ok(Soundness::Unfinished)
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(Soundness::Damaged),
+            Err(error) => Err(self.error(&error)),
+        }
     }
 
     /// Which file this is.
@@ -273,6 +315,41 @@ impl Drop for Database {
     fn drop(&mut self) {
         let _ = self.check_log();
     }
+}
+
+/// What a check of a file's pages showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Soundness {
+    /// They fit.
+    Sound,
+    /// They do not.
+    Damaged,
+    /// There was no time for all of them.
+    Unfinished,
+}
+
+/// Looks with databases from [`Database::open_to_look`] at `path`; a second time where somebody opened it meanwhile.
+pub fn look<T>(path: &Path, look: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let is_at_rest = || !log_of(path).exists();
+    let was_at_rest = is_at_rest();
+    let seen = look();
+    if was_at_rest && !is_at_rest() { look() } else { seen }
+}
+
+/// For a URI of `SQLite`'s, in which `?`, `#` and `%` mean something.
+fn escaped(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
 }
 
 /// The write-ahead log beside a database.

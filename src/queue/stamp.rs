@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::Columns;
 use super::Database;
+use super::columns::has_table;
 use super::database::InDatabase;
 use super::mark::mark_one;
 use crate::drain::action::{Block, Clock, Reserve, StoreError, StoreErrorKind};
@@ -31,6 +32,11 @@ const SPAN_UNCOUNTED: i64 = 65_536;
 /// The Lamport clock; 0 where it is absent or makes no sense.
 pub fn lamport(connection: &Connection) -> Result<i64, StoreError> {
     setting(connection, LAMPORT_KEY).map(clock::lamport)
+}
+
+/// The Lamport clock as it stands there, whatever that is; `None` where it is absent or no number.
+pub fn lamport_as_it_is(connection: &Connection) -> Result<Option<i64>, StoreError> {
+    if has_table(connection, "profile_setting")? { setting(connection, LAMPORT_KEY) } else { Ok(None) }
 }
 
 /// Reserves a block for `reserve`'s rows and marks the first of them. `None` where the rows are gone.

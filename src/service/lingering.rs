@@ -25,8 +25,13 @@ pub fn is_on(uid: u32, user: Option<&str>, programs: &dyn Programs) -> Option<bo
 
 /// What it means that it is off, and the command that turns it on.
 pub fn advice(uid: u32, user: Option<&str>) -> String {
+    format!("The agent runs only while you are logged in. To have it run always: {}", mend(uid, user))
+}
+
+/// The command that turns it on.
+pub fn mend(uid: u32, user: Option<&str>) -> String {
     let sudo = uid != 0 && !POLKIT.iter().any(|program| Path::new(program).exists());
-    format!("The agent runs only while you are logged in. To have it run always: {}", command(sudo, user))
+    command(sudo, user)
 }
 
 fn command(sudo: bool, user: Option<&str>) -> String {

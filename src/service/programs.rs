@@ -45,13 +45,23 @@ pub trait Programs {
 #[derive(Debug, Clone, Copy)]
 pub struct Machine;
 
+/// The same, for whoever only looks and does not wait for long.
+#[derive(Debug, Clone, Copy)]
+pub struct Hasty(pub Duration);
+
 impl Programs for Machine {
+    fn run(&self, program: &str, arguments: &[OsString]) -> io::Result<Ran> {
+        Hasty(PATIENCE).run(program, arguments)
+    }
+}
+
+impl Programs for Hasty {
     fn run(&self, program: &str, arguments: &[OsString]) -> io::Result<Ran> {
         let mut command = Command::new(program);
         command.args(arguments).env("LC_ALL", "C").env("SYSTEMD_COLORS", "0").env("SYSTEMD_PAGER", "");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
-        let status = wait(&mut child)?;
+        let status = wait(&mut child, self.0)?;
         Ok(Ran { success: status.success(), stdout: said(stdout), stderr: said(stderr) })
     }
 }
@@ -72,8 +82,8 @@ fn said(reader: JoinHandle<Vec<u8>>) -> String {
     String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
 }
 
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait(child: &mut Child, patience: Duration) -> io::Result<ExitStatus> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);

@@ -47,6 +47,27 @@ pub struct Engine {
     pub tidings: Rc<Tidings>,
 }
 
+/// How servers are reached, from the configuration.
+///
+/// # Errors
+/// `server.proxy` is none. For people.
+pub fn settings(config: &Config, env: &Environment) -> Result<Settings, String> {
+    let text = |name: &str| env.get(name).and_then(|value| value.to_str()).map(str::to_owned);
+    let proxy = match &config.server.proxy {
+        Some(url) => Proxies::fixed(url)?,
+        None => Proxies::from_env(text),
+    };
+    Ok(Settings {
+        connect_timeout: config.server.connect_timeout,
+        request_timeout: config.server.request_timeout,
+        idle_timeout: IDLE_TIMEOUT,
+        ca_file: config.server.ca_file.clone(),
+        proxy,
+        require_tls: config.server.require_tls,
+        buffers: Buffers::default(),
+    })
+}
+
 impl Engine {
     /// Everything, from the configuration; nothing is connected or opened yet but our own state.
     ///
@@ -69,21 +90,8 @@ impl Engine {
         database: DatabaseThread,
         tidings: Rc<Tidings>,
     ) -> Result<Self, (String, Exit)> {
-        let text = |name: &str| env.get(name).and_then(|value| value.to_str()).map(str::to_owned);
-        let proxy = match &config.server.proxy {
-            Some(url) => Proxies::fixed(url).map_err(|message| (message, Exit::Config))?,
-            None => Proxies::from_env(text),
-        };
-        let buffers = Buffers::default();
-        let settings = Settings {
-            connect_timeout: config.server.connect_timeout,
-            request_timeout: config.server.request_timeout,
-            idle_timeout: IDLE_TIMEOUT,
-            ca_file: config.server.ca_file.clone(),
-            proxy,
-            require_tls: config.server.require_tls,
-            buffers: buffers.clone(),
-        };
+        let settings = settings(config, env).map_err(|message| (message, Exit::Config))?;
+        let buffers = settings.buffers.clone();
         let waits = Waits { initial: config.retry.initial, max: config.retry.max };
         let servers = Servers::new(Rc::new(Connections::new(settings)), waits, Arc::clone(&keeper));
         let surroundings = Rc::new(System::default());

@@ -28,7 +28,6 @@ use self::pulse::Pulse;
 use self::servers::Servers;
 use self::store::{Store, Way};
 use self::thread::DatabaseThread;
-use crate::buffer::Buffers;
 use crate::drain::action::{Action, Answer, Event, Request, StoreError};
 use crate::drain::backoff::BackOff;
 use crate::drain::memory::{Memory, Uplink};
@@ -36,7 +35,7 @@ use crate::drain::verdict::named_time;
 use crate::drain::{Pass, Rules};
 use crate::drain::{ending, gate};
 use crate::op::{ErrorKind, FailedKind, Failure, Next, Outcome, Reason, Reply};
-use crate::push::wire::Envelope;
+use crate::push::wire::empty_batch;
 use crate::surroundings::Surroundings;
 use crate::tidings::Teller;
 use crate::tidings::happening::Happening;
@@ -294,7 +293,7 @@ impl<P: Perform> Lanes<P> {
             Action::Send(batch) => self.send(servers, batch.body),
             Action::SendEmpty => {
                 let device = self.way.as_ref().map_or("", |way| way.device.as_str());
-                let body = Envelope::new(Buffers::default().take(), device, None).finish();
+                let body = empty_batch(device);
                 self.send(servers, body);
             }
         }

@@ -67,6 +67,8 @@ pub struct Store {
     session: Option<Session>,
     /// `data_version` of both files when the last pass began.
     versions: Option<(i64, i64)>,
+    /// Opened to be looked at, and not to be written to.
+    looking: bool,
     /// What is open is not to be used for another pass.
     broken: bool,
     /// What was learnt of the file that was open last.
@@ -106,9 +108,16 @@ impl Store {
             data: None,
             session: None,
             versions: None,
+            looking: false,
             broken: false,
             pace: Pace::default(),
         }
+    }
+
+    /// To look at files only, which leaves no trace in them.
+    #[must_use]
+    pub fn looking(self) -> Self {
+        Self { looking: true, ..self }
     }
 
     /// With bodies written into memory that others use as well.
@@ -266,18 +275,23 @@ impl Store {
         }
         if self.app.as_ref().is_none_or(|app| app.check().is_err()) {
             self.app = None;
-            self.app = Some(registry::open(&self.directory)?);
+            let path = self.directory.join(registry::FILE);
+            self.app = Some(self.open_one(&path, Durability::Full)?);
         }
         if self.data.as_ref().is_none_or(|data| data.check().is_err()) {
             self.data = None;
             let path = self.profile.path.as_deref().ok_or_else(|| {
                 failed(format!("profile {}: its data_dir is no path within WaveFlow's directory", self.profile.id))
             })?;
-            let data = Database::open(path, Durability::Normal)?;
+            let data = self.open_one(path, Durability::Normal)?;
             data.learn(|pace| *pace = self.pace);
             self.data = Some(data);
         }
         Ok(())
+    }
+
+    fn open_one(&self, path: &std::path::Path, durability: Durability) -> Result<Database, StoreError> {
+        if self.looking { Database::open_to_look(path) } else { Database::open(path, durability) }
     }
 
     /// Which rows take part; writes a change of account down before anything is sent under it. `newest` is the newest row

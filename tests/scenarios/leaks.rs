@@ -141,6 +141,7 @@ impl Case {
             vec!["resume"],
             vec!["queue", "list"],
             vec!["queue", "retry"],
+            vec!["doctor"],
             vec!["completions", "bash"],
             vec!["check-config"],
             // Not the two that change the machine.

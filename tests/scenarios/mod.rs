@@ -18,6 +18,7 @@ mod daemon_socket;
 mod daemon_wake;
 mod daemon_way;
 mod delivery;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod drain_bar;
 mod faults_clock;

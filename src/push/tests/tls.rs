@@ -8,8 +8,11 @@ use rustls::pki_types::PrivateKeyDer;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt;
 use tokio::join;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::super::probe::{Step, probe};
+use super::super::tls::Tls;
 use super::*;
 
 /// An authority, as `ca_file`.
@@ -93,6 +96,45 @@ async fn bad_certificates_are_refused_with_a_reason() {
         assert_eq!(kind, FailedKind::Tls);
         assert!(words.contains(why), "{words}");
     }
+}
+
+#[test]
+fn the_end_of_a_certificate_is_known_whoever_made_it_and_whatever_the_time() {
+    let of = |years: [i32; 2]| {
+        let mut params = CertificateParams::new(vec!["h".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(years[0], 1, 1);
+        params.not_after = date_time_ymd(years[1], 12, 31);
+        let by_itself = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let authority = Authority::new("a");
+        let signed = params.signed_by(&KeyPair::generate().unwrap(), &authority.issuer).unwrap();
+        [by_itself, signed].map(|certificate| Tls::expiry(certificate.der()))
+    };
+    assert_eq!(of([1990, 2001]), [Some(1_009_756_800); 2]);
+    assert_eq!(of([2990, 2999]), [Some(32_503_593_600); 2]);
+    assert_eq!(Tls::expiry(&b"no certificate".as_slice().into()), None);
+}
+
+#[tokio::test]
+async fn each_step_to_a_server_is_told_up_to_the_one_that_fails() {
+    let (authority, other) = (Authority::new("a"), Authority::new("b"));
+    let limit = Duration::from_secs(20);
+    for (trusts, expected) in [(true, None), (false, Some(Step::Tls))] {
+        let (listener, port) = listen().await;
+        let acceptor = authority.acceptor("127.0.0.1", 2000..4000);
+        let target = Target::parse(&format!("https://127.0.0.1:{port}")).unwrap();
+        let settings = if trusts { authority.trusted() } else { other.trusted() };
+        let serve = async { drop(acceptor.accept(accept(&listener).await).await) };
+        // Who never comes is not waited for.
+        let both = async { join!(probe(&target, &settings, limit), serve).0 };
+        let way = timeout(limit * 2, both).await.unwrap();
+        assert_eq!(way.stopped.as_ref().map(|(step, _)| *step), expected, "{way:?}");
+        assert!(way.taken.starts_with(&[Step::Setup, Step::Name, Step::Tcp]), "{way:?}");
+        assert_eq!(way.expires, trusts.then_some(64_060_588_800), "{way:?}");
+    }
+    let (listener, port) = listen().await;
+    drop(listener);
+    let way = probe(&Target::parse(&format!("http://127.0.0.1:{port}")).unwrap(), &patient(), limit).await;
+    assert_eq!(way.stopped, Some((Step::Tcp, format!("127.0.0.1:{port}: connection refused"))));
 }
 
 #[tokio::test]

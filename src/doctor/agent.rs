@@ -1,0 +1,207 @@
+//! The running agent: its socket, its lock, its version; and who else has the app's files open.
+//!
+//! What must always hold: a socket that the service manager listens on is not connected to, which would start the agent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Finding;
+use super::finding::ops;
+use super::service::{self, Service};
+use crate::app::registry;
+use crate::config::{Config, Environment};
+use crate::control::client::{ClientError, ask_for};
+use crate::exit::Exit;
+use crate::lock::{DirectoryLock, Holder, Standing, users_of};
+use crate::trust;
+
+/// A `ping` is answered in a millisecond.
+const PING: Duration = Duration::from_secs(3);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const SOCKET: &str = "socket";
+const AGENT: &str = "agent";
+const LOCK: &str = "lock";
+
+/// What came of a `ping`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Pong {
+        pid: u32,
+        version: String,
+    },
+    /// Nobody is there, with what the system said.
+    Nobody,
+    /// Somebody is there, and does not answer.
+    Silence,
+    /// It belongs to somebody else.
+    Strangers(String),
+    /// The first connection starts it.
+    Asleep,
+}
+
+/// What there is to know.
+pub(super) struct Facts {
+    socket: PathBuf,
+    limit: usize,
+    /// Why the way to the socket is not to be trusted.
+    distrust: Option<String>,
+    answer: Answer,
+    /// `None` without a data directory.
+    lock: Option<Result<Standing, (String, Exit)>>,
+    /// Others that have the app's registry open.
+    users: Vec<Holder>,
+    pub(super) service: Service,
+}
+
+pub(super) fn look(config: &Config, env: &Environment, directory: Option<&Path>) -> Facts {
+    let service = service::look(config, env);
+    let (mut socket, mut answer) = (config.control.socket.clone(), Answer::Asleep);
+    if !service.is_asleep() {
+        answer = ask(&socket);
+        let other = config.control.other.as_ref().map(|other| (other, ask(other)));
+        if let (Answer::Nobody, Some((other, found @ (Answer::Pong { .. } | Answer::Silence)))) = (&answer, other) {
+            (socket, answer) = (other.clone(), found);
+        }
+    }
+    let way = socket.parent().and_then(|directory| trust::check_way(directory).err());
+    Facts {
+        limit: env.platform().socket_path_limit(),
+        distrust: way.map(|error| error.to_string()),
+        answer,
+        lock: directory
+            .map(|directory| DirectoryLock::look(directory).map_err(|error| (error.to_string(), error.exit()))),
+        users: directory.map(|directory| users_of(&directory.join(registry::FILE))).unwrap_or_default(),
+        socket,
+        service,
+    }
+}
+
+fn ask(socket: &Path) -> Answer {
+    match ask_for(socket, "ping", Some(PING)) {
+        Ok(answer) if answer.value["pong"] == true => {
+            let version = answer.value["version"].as_str().unwrap_or("?").to_owned();
+            Answer::Pong { pid: pid(&answer.value), version }
+        }
+        Ok(_) | Err(ClientError::Ended { .. }) => Answer::Silence,
+        Err(ClientError::NoDaemon { .. }) => Answer::Nobody,
+        Err(error @ ClientError::NotPermitted { .. }) => Answer::Strangers(error.to_string()),
+    }
+}
+
+fn pid(pong: &Value) -> u32 {
+    pong["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+}
+
+/// Whether another one serves the same data.
+pub(super) fn judge_lock(facts: &Facts) -> Option<Finding> {
+    let ours = if let Answer::Pong { pid, .. } = &facts.answer { Some(*pid) } else { None };
+    let socket = facts.socket.display();
+    Some(match facts.lock.as_ref()? {
+        Err((words, exit)) => {
+            let mend = "see that this user may read the data directory";
+            Finding::wrong(LOCK, words, mend).ends_with(*exit)
+        }
+        Ok(Standing::Free) if ours.is_some() => {
+            let words = format!("the agent behind {socket} does not serve this data directory");
+            let mend = "say the same --data-dir (or data_dir) here and there, and start it again";
+            Finding::wrong(LOCK, &words, mend)
+        }
+        Ok(Standing::Free) => Finding::fine(LOCK, "nobody else is at work on the data"),
+        Ok(Standing::Held(holder)) => match (holder, ours) {
+            (Some(holder), Some(pid)) if holder.pid == pid => {
+                Finding::fine(LOCK, &format!("the agent, process {pid}, is at work on the data, and nobody else"))
+            }
+            // Who it is cannot be told from here; that somebody answers makes it likely.
+            (None, Some(_)) => Finding::fine(LOCK, "the agent is at work on the data"),
+            (Some(holder), _) if facts.answer != Answer::Silence && facts.answer != Answer::Asleep => {
+                let words =
+                    format!("another agent serves the same data: {holder}, which is not the one behind {socket}");
+                let mend = format!(
+                    "one is enough: end it (kill {}), or ask it where it listens (--socket); a `once` ends by itself",
+                    holder.pid
+                );
+                Finding::wrong(LOCK, &words, &mend)
+            }
+            (holder, _) => {
+                let who = holder.as_ref().map_or_else(|| "another process".to_owned(), Holder::to_string);
+                let words =
+                    format!("another agent may be at work on the data: it is locked by {who}, which does not answer");
+                Finding::wrong(
+                    LOCK,
+                    &words,
+                    "wait for its end if it is a `once`; else end it, and start one agent anew",
+                )
+            }
+        },
+    })
+}
+
+/// Socket and agent; `waiting` ops are in the queues.
+pub(super) fn judge(facts: &Facts, waiting: u64) -> Vec<Finding> {
+    let mut found = vec![judge_socket(facts), judge_answer(facts, waiting)];
+    let ours = if let Answer::Pong { pid, .. } = &facts.answer { *pid } else { 0 };
+    let holder = match &facts.lock {
+        Some(Ok(Standing::Held(Some(holder)))) => holder.pid,
+        _ => 0,
+    };
+    let others = facts.users.iter().filter(|user| ![ours, holder, std::process::id()].contains(&user.pid));
+    let others: Vec<String> = others.map(Holder::to_string).collect();
+    if !others.is_empty() {
+        let words = format!(
+            "{} has the databases open; if that is WaveFlow, it delivers its active profile by itself too",
+            others.join(", ")
+        );
+        found.push(Finding::fine("app", &words));
+    }
+    found
+}
+
+fn judge_socket(facts: &Facts) -> Finding {
+    let (shown, length) = (facts.socket.display(), facts.socket.as_os_str().len());
+    if let Some(why) = &facts.distrust {
+        let mend = "set another control.socket, in a directory of this user's alone";
+        return Finding::wrong(SOCKET, &format!("{shown}: {why}"), mend).ends_with(Exit::NotPermitted);
+    }
+    if let Answer::Strangers(words) = &facts.answer {
+        let mend = "ask as the user the agent runs as, or set another control.socket";
+        return Finding::wrong(SOCKET, words, mend).ends_with(Exit::NotPermitted);
+    }
+    Finding::fine(SOCKET, &format!("{shown}, {length} of at most {} bytes", facts.limit))
+}
+
+fn judge_answer(facts: &Facts, waiting: u64) -> Finding {
+    let shown = facts.socket.display();
+    match &facts.answer {
+        Answer::Pong { pid, version } if version == VERSION => {
+            Finding::fine(AGENT, &format!("runs, process {pid}, version {version}"))
+        }
+        Answer::Pong { pid, version } => {
+            let words = format!("the one that runs (process {pid}) is of version {version}, and this is {VERSION}");
+            Finding::notice(
+                AGENT,
+                &words,
+                "start it again: `waveflow-sync-agent service install`, or however it was started",
+            )
+        }
+        Answer::Silence => {
+            let words = format!("whoever is behind {shown} does not answer");
+            let mend = "start it again; its log says why (`journalctl --user -u waveflow-sync-agent`)";
+            Finding::wrong(AGENT, &words, mend).ends_with(Exit::NoDaemon)
+        }
+        Answer::Asleep => Finding::fine(AGENT, &format!("sleeps; the first connection to {shown} starts it")),
+        Answer::Strangers(_) => Finding::fine(AGENT, "it cannot be asked, see the socket"),
+        Answer::Nobody => {
+            let waits = if waiting > 0 { format!(", and {} wait", ops(waiting)) } else { String::new() };
+            let words = format!("none runs behind {shown}{waits}");
+            let mend = "`waveflow-sync-agent service install` has one run from now on; `waveflow-sync-agent once` delivers \
+                        what waits now";
+            Finding::wrong_if(waiting > 0, AGENT, &words, mend).ends_with(Exit::NoDaemon)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,0 +1,75 @@
+//! The judges of agent, socket and lock, by what they are told.
+
+use super::super::Level;
+use super::*;
+
+fn pong(version: &str) -> Answer {
+    Answer::Pong { pid: 7, version: version.to_owned() }
+}
+
+fn holder(pid: u32) -> Holder {
+    Holder { pid, name: Some("waveflow-sync-a".to_owned()) }
+}
+
+fn facts(answer: Answer, standing: Standing) -> Facts {
+    Facts {
+        socket: "/run/s".into(),
+        limit: 107,
+        distrust: None,
+        answer,
+        lock: Some(Ok(standing)),
+        users: vec![holder(7), holder(8)],
+        service: Service::default(),
+    }
+}
+
+fn lock(answer: Answer, standing: Standing) -> Finding {
+    judge_lock(&facts(answer, standing)).unwrap()
+}
+
+#[test]
+fn the_agent_that_answers_may_have_the_lock_and_nobody_else() {
+    assert_eq!(lock(pong(VERSION), Standing::Held(Some(holder(7)))).level, Level::Fine);
+    assert_eq!(lock(pong(VERSION), Standing::Held(None)).level, Level::Fine);
+    assert_eq!(lock(Answer::Nobody, Standing::Free).level, Level::Fine);
+    for answer in [pong(VERSION), Answer::Nobody] {
+        let other = lock(answer, Standing::Held(Some(holder(9))));
+        assert!(other.level == Level::Wrong && other.words.contains("another agent"), "{other:?}");
+        assert!(other.mend.unwrap().contains("kill 9"));
+    }
+    for answer in [Answer::Silence, Answer::Nobody] {
+        assert_eq!(lock(answer, Standing::Held(None)).level, Level::Wrong);
+    }
+    assert!(lock(pong(VERSION), Standing::Free).words.contains("does not serve this data directory"));
+}
+
+#[test]
+fn without_an_agent_it_is_wrong_only_where_something_waits() {
+    let found = |answer, waiting| judge_answer(&facts(answer, Standing::Free), waiting);
+    let (calm, waits) = (found(Answer::Nobody, 0), found(Answer::Nobody, 3));
+    assert_eq!((calm.level, waits.level, waits.exit), (Level::Notice, Level::Wrong, Exit::NoDaemon));
+    assert!(waits.words.contains("3 ops wait") && waits.mend.unwrap().contains("service install"));
+    assert_eq!(found(Answer::Silence, 0).exit, Exit::NoDaemon);
+    assert_eq!(found(Answer::Asleep, 3).level, Level::Fine);
+    assert_eq!(found(pong(VERSION), 3).level, Level::Fine);
+    let old = found(pong("0.0.1"), 0);
+    assert!(old.level == Level::Notice && old.words.contains("0.0.1"));
+}
+
+#[test]
+fn a_socket_somebody_else_could_replace_is_wrong() {
+    let fine = facts(Answer::Nobody, Standing::Free);
+    assert!(judge_socket(&fine).words.ends_with("6 of at most 107 bytes"));
+    let distrusted = Facts { distrust: Some("it is a link".into()), ..fine };
+    assert_eq!(judge_socket(&distrusted).exit, Exit::NotPermitted);
+    let strangers = facts(Answer::Strangers("it belongs to another user".into()), Standing::Free);
+    assert_eq!(judge_socket(&strangers).exit, Exit::NotPermitted);
+}
+
+#[test]
+fn the_app_at_work_is_told_apart_from_the_agent() {
+    let found = judge(&facts(pong(VERSION), Standing::Held(Some(holder(7)))), 0);
+    assert!(found[2].words.contains("(process 8)") && !found[2].words.contains("(process 7)"), "{found:?}");
+    let alone = Facts { users: vec![holder(7)], ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
+    assert_eq!(judge(&alone, 0).len(), 2);
+}
