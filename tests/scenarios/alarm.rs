@@ -165,6 +165,22 @@ fn a_clock_that_jumps_under_the_daemon_tells_nobody_anything() {
 }
 
 #[test]
+fn a_server_that_is_out_of_reach_for_a_while_ends_no_day() {
+    let case = Case::refused();
+    // Nobody listens there: this is about what is remembered.
+    let nowhere = format!("unix:path={}", bus::socket(case.stage.home()).display());
+    let mut daemon = case.daemon(&nowhere, 0);
+    case.waits_for_the_beginning();
+    let began = case.concern();
+    case.server.clear_faults();
+    case.server.always(Fault::Answer(Reply::proxy(502)));
+    daemon.ask("drain now");
+    daemon.wait_for_state(case.profile.id, "backing_off");
+    assert!(!holds_within(TICKS, || case.concern() != began), "{began} became {}", case.concern());
+    daemon.stop();
+}
+
+#[test]
 fn switched_off_nobody_is_told_and_a_day_begins_when_it_is_switched_on() {
     let case = Case::refused();
     let Some(bus) = Bus::with_desktop(case.stage.home(), Manner::Shows) else { return };
