@@ -1,9 +1,12 @@
 //! The wall clock, for all that looks at it: what time it is for people, for the app's rows and for the server.
 //!
-//! What must always hold: it may jump by years in either direction at any moment, so nothing waits by it but the daily try of what was refused; no release
-//! build can be told another time than the system's.
+//! What must always hold: it may jump by years in either direction at any moment, so nothing waits by it but the daily try
+//! of what was refused and a word to the user, which both know of that; no release build can be told another time than
+//! the system's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::seal;
 
@@ -24,6 +27,16 @@ pub fn now() -> SystemTime {
 pub fn now_ms() -> i64 {
     let since = now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How much time passed since some moment before this process began, sleep included, whatever the wall clock says.
+pub fn passed() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    // It counts sleep there.
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 fn offset() -> Option<i64> {

@@ -57,6 +57,7 @@
 //! | [`record`], [`state`] | what the agent remembers between runs, and the file it is in |
 //! | [`lock`] | one agent for each data directory |
 //! | [`config`], [`cli`] | what is in force; one file for each command |
+//! | [`alert`] | telling a user who never looks, on the desktop |
 //! | [`service`] | under systemd or launchd: installed, started with a socket, telling how it gets on |
 //! | [`clock`] | what time it is |
 //! | [`exit`], [`log`] | exit codes, events |
@@ -95,6 +96,7 @@
 //!    who answers, and what. [`record`], then [`survey`]: what is remembered of refused and held ops, and how they are listed.
 //! 6. [`service::manager`], with [`worker::pulse`]: how others know that it gets on.
 
+pub mod alert;
 pub mod app;
 pub mod buffer;
 pub mod cli;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::concern::Concern;
 use crate::drain::guard::Ledger;
 use crate::op::OperationId;
 use crate::state::StateFile;
@@ -41,6 +42,8 @@ pub struct Record {
     pub uplinks: BTreeMap<String, usize>,
     /// Ops a person discarded, oldest first.
     pub discarded: Vec<Discarded>,
+    /// What a person is told of who never looks.
+    pub concern: Concern,
 }
 
 /// An op that a server refused, with proof.

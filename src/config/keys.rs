@@ -203,6 +203,13 @@ pub static KEYS: &[Key] = &[
         help: "Where Prometheus may ask for metrics.",
     },
     Key {
+        section: "notify",
+        name: "desktop",
+        field: Field::Switch(|c| &mut c.notify.desktop),
+        standard: Standard::Is(Given::Boolean(true)),
+        help: "Tell the desktop (Linux), once a week at the most, of what needs you and has lasted a day.",
+    },
+    Key {
         section: "log",
         name: "level",
         field: Field::Level(|c| &mut c.log.level),
@@ -261,7 +268,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), KEYS.len());
         let all: Vec<_> = sections().collect();
-        assert_eq!(all, ["server", "drain", "retry", "watch", "control", "metrics", "log"]);
+        assert_eq!(all, ["server", "drain", "retry", "watch", "control", "metrics", "notify", "log"]);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Config {
     pub control: Control,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[log]`
     pub log: Log,
 }
@@ -141,6 +143,13 @@ pub struct Control {
 pub struct Metrics {
     /// A loopback address; `None`: off.
     pub listen: Option<SocketAddr>,
+}
+
+/// `[notify]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// A message on the desktop for what has been wrong for a day.
+    pub desktop: bool,
 }
 
 /// `[log]`
@@ -245,6 +254,7 @@ fn blank(env: &Environment) -> Config {
         watch: Watch { mode: WatchMode::Auto, poll_interval: Duration::ZERO },
         control: Control { socket: PathBuf::new(), other: None },
         metrics: Metrics { listen: None },
+        notify: Notify { desktop: false },
         log: Log { level: log::Level::Info, format: log::Format::Text },
     }
 }

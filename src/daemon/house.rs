@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::agent::Agent;
 use super::{Daemon, at};
+use crate::alert::desktop::Bus;
 use crate::config::{self, Config, Environment, Flags};
 use crate::control::door;
 use crate::control::reception::{Reception, Reload, Trouble};
@@ -126,7 +127,8 @@ impl House {
         let socket = self.listener.iter().map(|listener| listener.path().display().to_string()).collect::<String>();
         let (version, profiles) = (env!("CARGO_PKG_VERSION"), agent.served().len());
         tracing::info!("waveflow-sync-agent {version} serves {profiles} profile(s); socket {socket}");
-        match Daemon::new(agent, &self.manager, &mut self.reloads, &mut self.asked).run().await {}
+        let bus = Bus::of(&self.env);
+        match Daemon::new(agent, &self.manager, &mut self.reloads, &mut self.asked, bus).run().await {}
     }
 
     /// Tries to serve.

@@ -2,12 +2,13 @@
 //!
 //! [`house`] is everything from start to signal, [`Daemon`] what it does while it can serve, [`home`] the app's directory
 //! as long as it is there, [`agent`] the profiles in it, [`served`] one of them as others see it, [`serve`] the life of its
-//! worker, [`vitals`] what the service manager is told of them all.
+//! worker, [`vitals`] what the service manager is told of them all, [`alarm`] what a person is told who never looks.
 //!
 //! What must always hold: every task is joined or aborted by who spawned it; a profile that fails takes no other with
 //! it; after the first SIGTERM nothing new is begun and [`GRACE`] is the most it takes.
 
 pub mod agent;
+mod alarm;
 mod home;
 mod house;
 pub mod serve;
@@ -23,7 +24,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::agent::Agent;
+use self::alarm::Alarm;
 pub use self::house::{GRACE, Start, run};
+use crate::alert::desktop::Bus;
 use crate::clock;
 use crate::control::reception::{Reload, Trouble};
 use crate::exit::Exit;
@@ -69,6 +72,7 @@ struct Daemon<'a> {
     ticked: Instant,
     /// The counters over HTTP.
     exporter: Option<AbortOnDrop>,
+    alarm: Alarm,
 }
 
 /// A task that ends with who holds this.
@@ -96,6 +100,7 @@ impl<'a> Daemon<'a> {
         manager: &'a Manager,
         reloads: &'a mut Signals,
         asked: &'a mut mpsc::Receiver<Reload>,
+        bus: Option<Bus>,
     ) -> Self {
         let config = &agent.engine().config;
         let now = Instant::now();
@@ -114,6 +119,7 @@ impl<'a> Daemon<'a> {
             looked: now,
             ticked: now,
             exporter: None,
+            alarm: Alarm::new(bus),
         };
         daemon.rewatch();
         daemon.export();
@@ -182,6 +188,7 @@ impl<'a> Daemon<'a> {
             self.agent.tick(woke, due).await;
             self.rewatch();
         }
+        self.alarm.look(&self.agent).await;
     }
 
     fn timer(&self) -> tokio::time::Interval {

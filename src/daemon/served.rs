@@ -179,6 +179,11 @@ impl Served {
         self.news.notify_one();
     }
 
+    /// Whether how it stands is from a pass.
+    pub fn has_passed(&self) -> bool {
+        self.finished.borrow().outcome.is_some()
+    }
+
     /// Nothing had to be done for anything up to `covered`.
     pub fn nothing_new(&self, covered: u64) {
         let mut slot = self.slot.get();

@@ -3,6 +3,10 @@
 //! What must always hold: the binary runs with an environment that holds nothing but its own directories; it never
 //! outlives [`Agent`]; waiting for it has an end.
 
+#[cfg(all(target_os = "linux", debug_assertions))]
+pub(crate) mod bus;
+#[cfg(debug_assertions)]
+pub(crate) mod clock;
 #[cfg(target_os = "linux")]
 pub(crate) mod container;
 pub(crate) mod daemon;

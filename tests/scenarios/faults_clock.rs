@@ -2,8 +2,6 @@
 //! nothing goes wild, and what the jump leaves in doubt is listed by name.
 #![cfg(debug_assertions)]
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -12,39 +10,13 @@ use testkit::ops::NewOp;
 use testkit::server::{Fault, Hlc, Reply, Server, Version};
 use testkit::time;
 
+use crate::common::clock::Clock;
 use crate::common::daemon::{Daemon, PROMPT, SOON, eventually, holds_within};
-use crate::common::{DEVICE, Stage, applied, assert_delivered, command, sendings};
+use crate::common::{DEVICE, Stage, applied, assert_delivered, sendings};
 
-/// See `src/clock.rs`.
-const OFFSET_IN: &str = "WAVEFLOW_SYNC_AGENT_CLOCK_OFFSET_IN";
 const YEAR_MS: i64 = 31_557_600_000;
 /// A few ticks of a timer of one second: who does something at each has done it by then.
 const TICKS: Duration = Duration::from_millis(2_500);
-
-/// What the daemon takes for the time.
-struct Clock {
-    path: PathBuf,
-}
-
-impl Clock {
-    fn new(stage: &Stage) -> Self {
-        let clock = Self { path: stage.home().join("offset") };
-        clock.jump(0);
-        clock
-    }
-
-    /// From here on it is off by so much; what time that is, in ms since the epoch.
-    fn jump(&self, offset: i64) -> i64 {
-        let new = self.path.with_extension("new");
-        fs::write(&new, offset.to_string()).unwrap();
-        fs::rename(new, &self.path).unwrap();
-        (time::now_ms() + offset).max(0)
-    }
-
-    fn daemon(&self, stage: &Stage) -> Daemon {
-        Daemon::start_as(command(stage.home()).env(OFFSET_IN, &self.path).arg("run"), &stage.socket())
-    }
-}
 
 struct Case {
     server: Server,
@@ -61,7 +33,7 @@ impl Case {
         stage.configure(settings);
         let profile = stage.profile("Zoë", "alice");
         let clock = Clock::new(&stage);
-        let daemon = clock.daemon(&stage);
+        let daemon = Daemon::start_as(clock.command(&stage).arg("run"), &stage.socket());
         Self { server, stage, profile, clock, daemon }
     }
 

@@ -3,6 +3,8 @@
 mod account_orders;
 mod accounts;
 mod accounts_daemon;
+#[cfg(target_os = "linux")]
+mod alarm;
 mod bad_input;
 mod completions;
 mod conflicts;
