@@ -193,7 +193,7 @@ fn an_app_db_that_is_locked_for_good_is_said_and_served_again_when_it_is_free() 
     )
     .unwrap();
     assert_eq!(case.daemon.ask("drain now")["reason"], "unavailable");
-    let status = case.stage.run(&["status"]).ended_with(0).stdout;
+    let status = case.stage.status_head();
     assert!(status.starts_with("Not every profile's files can be read"), "{status}");
     assert!(status.contains("is locked by another program"), "{status}");
     app.execute_batch("ROLLBACK").unwrap();
