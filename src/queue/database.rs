@@ -385,6 +385,8 @@ fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
         }
         Some(ErrorCode::CannotOpen) => "cannot be opened; check its permissions and its directory's",
         Some(ErrorCode::PermissionDenied) => "may not be opened; check its permissions",
+        // What it says where there is no room for the file beside the log.
+        Some(ErrorCode::SystemIoFailure) => "cannot be read or written; the disk is full, or failing",
         _ => &error.to_string(),
     };
     StoreError { kind: StoreErrorKind::Broken, ..failed(path, what) }

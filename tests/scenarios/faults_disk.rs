@@ -38,6 +38,22 @@ fn on_a_small_disk(place: &str, server: &Server) -> Option<(Mount, Stage)> {
 }
 
 #[test]
+fn started_on_a_full_disk_it_says_so_and_delivers_when_there_is_room() {
+    let server = Server::start(Version::Later).unwrap();
+    let Some((disk, stage)) = on_a_small_disk("data", &server) else { return };
+    let profile = stage.profile("Zoë", "alice");
+    let ops = NewOp::renames(3);
+    profile.enqueue(&ops).unwrap();
+    disk.fill();
+    let daemon = Daemon::start(&stage);
+    assert!(stage.status_head().contains("the disk is full"), "{}", stage.status_head());
+    disk.free();
+    assert_eq!(daemon.ask("drain now")["remaining"], 0, "{}", daemon.log());
+    eventually("all is sent", || profile.pending_count().is_ok_and(|count| count == 0));
+    assert_delivered(&server, &ops);
+}
+
+#[test]
 fn a_full_disk_under_the_queue_is_said_and_what_was_accepted_is_not_sent_again() {
     let server = Server::start(Version::Later).unwrap();
     let Some((disk, stage)) = on_a_small_disk("data", &server) else { return };
