@@ -95,8 +95,17 @@ fn stuck(agent: &Agent, own: Duration) -> Option<(String, Duration)> {
     let engine = agent.engine();
     let (now, server) = (engine.now(), &engine.config.server);
     let limit = server.connect_timeout + server.request_timeout + JOB;
-    let profiles = agent.served().into_iter();
-    let all = profiles.map(|served| (format!("profile {}", served.profile.id), served.pulse.still_for(now)));
+    let profiles = agent.served().into_iter().map(|served| (served.profile.id, served.pulse.still_for(now)));
+    stillest(profiles, own, limit)
+}
+
+/// The one that has been still for longest, if that is longer than `limit`: a profile, or the daemon itself.
+fn stillest(
+    profiles: impl Iterator<Item = (i64, Duration)>,
+    own: Duration,
+    limit: Duration,
+) -> Option<(String, Duration)> {
+    let all = profiles.map(|(profile, still)| (format!("profile {profile}"), still));
     let all = all.chain([("the daemon".to_owned(), own)]);
     all.max_by_key(|(_, still)| *still).filter(|(_, still)| *still > limit)
 }
@@ -106,6 +115,16 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+
+    #[test]
+    fn a_profile_or_the_daemon_itself_may_come_to_a_stand() {
+        let second = Duration::from_secs;
+        let found =
+            |profile, own| stillest([(1, second(0)), (2, second(profile))].into_iter(), second(own), second(60));
+        assert_eq!(found(60, 60), None);
+        assert_eq!(found(61, 0), Some(("profile 2".to_owned(), second(61))));
+        assert_eq!(found(0, 61), Some(("the daemon".to_owned(), second(61))));
+    }
     use crate::config::{self, Environment, Flags, Platform};
 
     #[tokio::test]
