@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Finding;
 use super::finding::ops;
+use super::profile;
 use super::service::{self, Service};
 use crate::app::registry;
 use crate::config::{Config, Environment};
@@ -41,6 +42,15 @@ enum Answer {
     Asleep,
 }
 
+/// What keeps a profile's ops waiting, as the agent met it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Trouble {
+    /// The profile, for people.
+    label: String,
+    waiting: u64,
+    message: String,
+}
+
 /// What there is to know.
 pub(super) struct Facts {
     socket: PathBuf,
@@ -48,6 +58,8 @@ pub(super) struct Facts {
     /// Why the way to the socket is not to be trusted.
     distrust: Option<String>,
     answer: Answer,
+    /// What the agent says about the profiles whose last pass failed.
+    troubles: Vec<Trouble>,
     /// `None` without a data directory.
     lock: Option<Result<Standing, (String, Exit)>>,
     /// Others that have the app's registry open.
@@ -69,6 +81,7 @@ pub(super) fn look(config: &Config, env: &Environment, directory: Option<&Path>)
     Facts {
         limit: env.platform().socket_path_limit(),
         distrust: way.map(|error| error.to_string()),
+        troubles: if matches!(answer, Answer::Pong { .. }) { ask_for_troubles(&socket) } else { Vec::new() },
         answer,
         lock: directory
             .map(|directory| DirectoryLock::look(directory).map_err(|error| (error.to_string(), error.exit()))),
@@ -88,6 +101,21 @@ fn ask(socket: &Path) -> Answer {
         Err(ClientError::NoDaemon { .. }) => Answer::Nobody,
         Err(error @ ClientError::NotPermitted { .. }) => Answer::Strangers(error.to_string()),
     }
+}
+
+/// None where it does not answer: that it did a moment ago is looked at elsewhere.
+fn ask_for_troubles(socket: &Path) -> Vec<Trouble> {
+    let answer = ask_for(socket, "status", Some(PING)).ok();
+    let document = answer.map(|answer| answer.value).unwrap_or_default();
+    document["profiles"].as_array().into_iter().flatten().filter_map(trouble).collect()
+}
+
+/// Nothing is in the way of a profile of which nothing waits, or whose last pass went well.
+fn trouble(profile: &Value) -> Option<Trouble> {
+    let waiting = profile["pending"].as_u64().filter(|waiting| *waiting > 0)?;
+    let message = profile["last_error"]["message"].as_str()?.to_owned();
+    let label = format!("profile {} “{}”", profile["profile"], profile["name"].as_str().unwrap_or_default());
+    Some(Trouble { label, waiting, message })
 }
 
 fn pid(pong: &Value) -> u32 {
@@ -136,6 +164,19 @@ pub(super) fn judge_lock(facts: &Facts) -> Option<Finding> {
             }
         },
     })
+}
+
+/// What the agent met on its last attempt, for where nothing that was looked at here explains why ops wait.
+pub(super) fn judge_troubles(facts: &Facts) -> Vec<Finding> {
+    let mend =
+        "see the server's own log; the agent goes on trying by itself, and sets an op aside that alone is at fault";
+    let found = |trouble: &Trouble| {
+        let Trouble { label, waiting, message } = trouble;
+        let verb = if *waiting == 1 { "waits" } else { "wait" };
+        let words = format!("{label}: {} {verb}; the last attempt: {message}", ops(*waiting));
+        Finding::wrong(profile::NAME, &words, mend)
+    };
+    facts.troubles.iter().map(found).collect()
 }
 
 /// Socket and agent; `waiting` ops are in the queues.

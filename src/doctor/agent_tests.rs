@@ -1,5 +1,7 @@
 //! The judges of agent, socket and lock, by what they are told.
 
+use serde_json::json;
+
 use super::super::Level;
 use super::*;
 
@@ -17,6 +19,7 @@ fn facts(answer: Answer, standing: Standing) -> Facts {
         limit: 107,
         distrust: None,
         answer,
+        troubles: Vec::new(),
         lock: Some(Ok(standing)),
         users: vec![holder(7), holder(8)],
         service: Service::default(),
@@ -72,4 +75,16 @@ fn the_app_at_work_is_told_apart_from_the_agent() {
     assert!(found[2].words.contains("(process 8)") && !found[2].words.contains("(process 7)"), "{found:?}");
     let alone = Facts { users: vec![holder(7)], ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
     assert_eq!(judge(&alone, 0).len(), 2);
+}
+
+#[test]
+fn what_the_agent_met_is_told_of_profiles_with_something_waiting() {
+    let profile = |pending: u64, message: Option<&str>| json!({"profile": 1, "name": "Zoë", "pending": pending, "last_error": {"kind": "server", "message": message}});
+    assert_eq!(trouble(&profile(0, Some("500: insert failed"))), None);
+    assert_eq!(trouble(&profile(1, None)), None);
+    let met = trouble(&profile(1, Some("500: insert failed"))).into_iter().collect();
+    let facts = Facts { troubles: met, ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
+    let found = judge_troubles(&facts);
+    assert_eq!((found.len(), found[0].level, found[0].exit), (1, Level::Wrong, Exit::TryLater));
+    assert_eq!(found[0].words, "profile 1 “Zoë”: 1 op waits; the last attempt: 500: insert failed");
 }

@@ -83,12 +83,16 @@ pub fn examine(loaded: &Loaded, env: &Environment) -> Diagnosis {
     let (profiles, waiting) = app.unwrap_or_default();
     // What is wrong with the way to the server explains more than what is wrong at a profile.
     let at_profiles =
-        findings.split_off(findings.iter().position(|found| found.name == "profile").unwrap_or(findings.len()));
+        findings.split_off(findings.iter().position(|found| found.name == profile::NAME).unwrap_or(findings.len()));
     // That no address could be read does not mean that there is none.
     if is_read || errand.url.is_some() {
         findings.extend(network::look(config, env, &errand, clock::now_ms()));
     }
+    let is_explained = findings.iter().any(|found| found.level == Level::Wrong);
     findings.extend(at_profiles);
+    if !is_explained {
+        findings.extend(agent::judge_troubles(&facts));
+    }
     findings.extend(agent::judge(&facts, waiting));
     findings.extend(service::judge(&facts.service));
     findings.push(inotify::look(config, directory.as_deref(), &profiles));

@@ -15,7 +15,7 @@ use crate::survey;
 use crate::token::Token;
 use crate::worker::Perform as _;
 
-const NAME: &str = "profile";
+pub(super) const NAME: &str = "profile";
 /// Fewer stamps than this are left only where something has raised the clock that should not have.
 const STAMPS_LEFT: i64 = 1 << 24;
 

@@ -227,6 +227,17 @@ fn a_poison_op_in_quarantine_is_named() {
     names_the_cause(&case.doctor(), 75, &["profile 1", "1 op refused by the server", "queue discard"]);
 }
 
+/// Nothing is proved against it before the server takes a later one.
+#[test]
+fn a_poison_op_that_waits_alone_is_named_in_the_servers_words() {
+    let case = Case::new();
+    let daemon = case.daemon();
+    let poison = NewOp::new("playlist", "2", "set").field("name").payload_text(r#"{"value":"a\u0000b"}"#);
+    case.profile.enqueue(&[poison]).unwrap();
+    eventually("it is refused", || daemon.profile(case.profile.id)["last_error"].is_object());
+    names_the_cause(&case.doctor(), 75, &["profile 1", "1 op waits", "500", "see the server's own log"]);
+}
+
 #[test]
 fn ops_of_another_account_are_named_as_held_back() {
     let case = Case::new();
