@@ -63,7 +63,8 @@ fn a_server_that_is_down_refuses_or_is_somebody_else_is_named_in_its_words() {
         (None, "connection refused"),
         (Some(Fault::Answer(Reply::text(401, "token expired"))), "token expired"),
         (Some(Fault::Answer(Reply::text(401, "no"))), "sign in again from WaveFlow's settings"),
-        (Some(Fault::Answer(Reply::captive_portal())), "an HTML page, “Welcome”"),
+        (Some(Fault::Answer(Reply::captive_portal())), "an HTML page, “Welcome”; see that the address"),
+        (Some(Fault::Answer(Reply::text(404, ""))), "404: an empty answer; see that the address"),
         (Some(Fault::Answer(Reply::proxy(503))), "503"),
     ] {
         let case = Case::new();

@@ -10,12 +10,17 @@ use serde_json::Value;
 use super::super::text::{self, quiet, sentence, width};
 use super::super::words::{grouped, lasting, left, since};
 use super::{Cause, INDENT, Kind, Line, View, counts, push};
+use crate::op::ErrorKind;
 use crate::status::State;
 
 /// As much of a name as is shown where it can be shown at all.
 const NAME_MIN: usize = 4;
 /// A longer one is cut, rather than having a line of its own for what else there is to say.
 const NAME_MAX: usize = 20;
+
+/// What to do where something else answers in the server's place.
+const ELSEWHERE: &str =
+    "see that the address in WaveFlow's settings is right, and whether this network wants a sign-in first";
 
 /// A profile.
 pub(super) struct Seen {
@@ -44,10 +49,9 @@ pub(super) fn in_order(document: &Value) -> Vec<Seen> {
 impl Seen {
     fn new(value: &Value) -> Self {
         let number = |key: &str| value[key].as_u64().unwrap_or(0);
-        let text = |value: &Value| value.as_str().map(quiet).filter(|text| !text.is_empty());
         Self {
             number: value["profile"].as_i64().unwrap_or(0),
-            name: text(&value["name"]).unwrap_or_default(),
+            name: said(&value["name"]).unwrap_or_default(),
             // A newer daemon's may be unknown here.
             state: serde_json::from_value(value["state"].clone()).unwrap_or(State::Unavailable),
             pending: number("pending"),
@@ -55,10 +59,10 @@ impl Seen {
             refused: number("quarantined"),
             oldest: value["oldest_pending_s"].as_u64(),
             sent: number("sent_total"),
-            success: text(&value["last_success"]),
-            error: text(&value["last_error"]["message"]),
+            success: said(&value["last_success"]),
+            error: error(&value["last_error"]),
             next: value["next_attempt_in_s"].as_u64(),
-            server: text(&value["server"]).map(|url| without_password(&url)),
+            server: said(&value["server"]).map(|url| without_password(&url)),
             unguarded: value["guarded"] == false,
         }
     }
@@ -189,6 +193,21 @@ impl Seen {
         }
         lines
     }
+}
+
+fn said(value: &Value) -> Option<String> {
+    value.as_str().map(quiet).filter(|text| !text.is_empty())
+}
+
+/// What went wrong, with the mend where the message alone says nothing to a person: an odd answer means that somebody else
+/// gave it.
+fn error(value: &Value) -> Option<String> {
+    let message = said(&value["message"])?;
+    let kind: Option<ErrorKind> = serde_json::from_value(value["kind"].clone()).ok();
+    Some(match kind {
+        Some(ErrorKind::NotTheServer) => format!("{}; {ELSEWHERE}", message.trim_end_matches('.')),
+        _ => message,
+    })
 }
 
 /// The first letter of the first part is a capital, unless that is an address.

@@ -125,6 +125,9 @@ fn each_cause_is_in_the_first_three_lines() {
     assert!(failed("backing_off", "tls", "m.example: unknown issuer").contains("m.example: unknown issuer"));
     let told = failed("unauthorized", "unauthorized", "m.example: the server refuses the token (401)");
     assert!(told.contains("refuses the token (401): sign in again from WaveFlow's\n  settings."), "{told}");
+    let told = failed("backing_off", "not_the_server", "answered 200 with an HTML page, “Welcome to Hotel Miramar”");
+    let told = told.replace("\n  ", " ");
+    assert!(told.contains("Hotel Miramar”; see that the address in WaveFlow's settings"), "{told}");
     for (state, word) in [
         ("signed_out", "Signed out: sign in"),
         ("local", "Kept local"),
