@@ -196,7 +196,9 @@ fn each_line_in_the_journal_has_its_priority_and_none_has_the_token() {
         let line = own.iter().find(|line| line["MESSAGE"].as_str().is_some_and(|message| message.contains(words)));
         let line = line.unwrap_or_else(|| panic!("{words:?} is not in the journal: {own:?}"));
         assert_eq!(line["PRIORITY"], priority, "{line}");
-        assert_eq!(line["_SYSTEMD_USER_UNIT"], SERVICE);
+        // journald looks up whose a line is, and who only reloads has often ended by then.
+        let is_daemons = !words.ends_with(": ");
+        assert!(line["_SYSTEMD_USER_UNIT"] == SERVICE || !is_daemons && line["_SYSTEMD_USER_UNIT"].is_null(), "{line}");
     }
     // A prefix that nobody took off, or colours.
     let raw = own
