@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 
 use super::Pace;
@@ -378,6 +379,9 @@ fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
     let what = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => return failed(path, "the disk is full; free some space"),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) if is_on_a_read_only_mount(path) => {
+            "is on a read-only file system; mount that for writing"
+        }
         Some(ErrorCode::ReadOnly) => "cannot be written; check its permissions and its directory's",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "is damaged; start WaveFlow, which can repair it",
         Some(ErrorCode::CannotOpen) if !has_descriptors() => {
@@ -390,6 +394,11 @@ fn sqlite(path: &Path, error: &rusqlite::Error) -> StoreError {
         _ => &error.to_string(),
     };
     StoreError { kind: StoreErrorKind::Broken, ..failed(path, what) }
+}
+
+/// Whether nobody can write there, whoever may.
+fn is_on_a_read_only_mount(path: &Path) -> bool {
+    statvfs(path.parent().unwrap_or(path)).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Whether this process may open another file. Tried on a directory: on the database itself it would drop its locks.

@@ -220,7 +220,7 @@ fn a_read_only_file_system_is_said_and_served_again_when_it_can_be_written() {
     assert!(mount.run(&["-o", "remount,ro"]));
     let daemon = Daemon::start(&stage);
     let status = stage.status_head();
-    assert!(status.contains("app.db: cannot be opened; check its permissions"), "{status}");
+    assert!(status.contains("app.db: is on a read-only file system; mount that for writing"), "{status}");
     assert_eq!(daemon.ask("drain now")["reason"], "unavailable");
     assert!(mount.run(&["-o", "remount,rw"]));
     assert_eq!(daemon.ask("drain now")["sent"], 3, "{}", daemon.log());
