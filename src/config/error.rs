@@ -1,11 +1,14 @@
 //! What can be wrong with a configuration, and the sentence a person gets for it.
 //!
 //! What must always hold: the sentence says where it is wrong and what would be right; a value that may hold a password
-//! is not repeated in it.
+//! is not repeated in it, and what is repeated is cut.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+
+/// Characters of a name or value that are repeated: enough to find it by, and a path of the system's limit.
+const TOLD_MAX: usize = 160;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub enum ConfigError {
         nearest: &'static str,
     },
     /// A known key with a value it cannot have.
-    #[error("{place}: `{key}` cannot be {value}; allowed: {allowed}")]
+    #[error("{place}: `{key}` cannot be {}; allowed: {allowed}", harmless(value))]
     Value {
         /// Where.
         place: Origin,
@@ -116,10 +119,11 @@ pub enum ConfigError {
     NoHome,
 }
 
-/// A name from the file, so that it steers no terminal: a TOML key may be any text.
+/// What stands in the file, so that it steers no terminal and fills none: a TOML key may be any text.
 fn harmless(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
+    let mut shown = text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
+    let told: String = shown.by_ref().take(TOLD_MAX).collect();
+    if shown.next().is_some() { told + "…" } else { told }
 }
 
 fn asked_for(named: Option<&Origin>) -> String {
