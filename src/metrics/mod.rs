@@ -207,7 +207,13 @@ impl Times {
             // 0.5 ms to 1.9 s.
             settle: make.histogram(settle, settle_help, 0.000_5, 2.5, 10)?,
             // 1 ms to 1.2 hours.
-            acknowledged: make.histogram(acknowledged, "From an op's commit to the answer.", 0.001, 4.0, 12)?,
+            acknowledged: make.histogram(
+                acknowledged,
+                "From an op's commit to the answer, where that is less than a year.",
+                0.001,
+                4.0,
+                12,
+            )?,
         })
     }
 }
@@ -257,6 +263,8 @@ impl Metrics {
                 let outcome = if error.is_some() { "failed" } else { outcome };
                 self.counts.passes.with_label_values(&[profile.as_str(), outcome]).inc();
             }
+            // Counted when it went into quarantine.
+            Happening::StillRefused { .. } => {}
             Happening::PassStarted | Happening::BackingOff { .. } | Happening::StateChanged { .. } => {}
         }
     }

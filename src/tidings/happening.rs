@@ -30,7 +30,7 @@ pub enum Happening {
         accepted: usize,
         /// From sending to the answer.
         took_s: f64,
-        /// For each op that was accepted, from its commit to the answer; where the clocks agree.
+        /// For each op that was accepted, from its commit to the answer; where the clocks agree, and not where they cannot.
         #[serde(skip)]
         waited_s: Vec<f64>,
     },
@@ -48,6 +48,13 @@ pub enum Happening {
     },
     /// A server refused an op, with proof.
     Quarantined {
+        /// Which one.
+        operation_id: String,
+        /// The server's words, or ours.
+        message: String,
+    },
+    /// An op that is in quarantine was tried again, and refused again.
+    StillRefused {
         /// Which one.
         operation_id: String,
         /// The server's words, or ours.

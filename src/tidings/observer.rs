@@ -11,6 +11,10 @@ use crate::drain::action::{Action, Answer, Clock, Event, Request};
 use crate::drain::verdict::named_among;
 use crate::op::{FailedKind, Reply};
 
+/// An op that seems to have waited for longer has a clock's mistake for its time, and one of 1970 outweighs a life's worth of
+/// others in a sum.
+const WAITED_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Looks at one pass.
 #[derive(Debug, Default)]
 pub struct Observer {
@@ -29,6 +33,7 @@ struct Sent {
 enum Stored {
     Settle { ops: usize, at: Duration },
     Quarantine(Vec<(String, String)>),
+    StillRefused(String, String),
 }
 
 impl Observer {
@@ -47,6 +52,9 @@ impl Observer {
                 let refused = |op: &crate::drain::action::Refusal| (op.operation_id.to_string(), op.words.clone());
                 self.stored = Some(Stored::Quarantine(refusals.iter().map(refused).collect()));
             }
+            Action::Store(Request::StillRefused(op)) => {
+                self.stored = Some(Stored::StillRefused(op.operation_id.to_string(), op.words.clone()));
+            }
             Action::Store(_) | Action::SendEmpty | Action::Finish(_) => {}
         }
     }
@@ -57,14 +65,15 @@ impl Observer {
             Event::Replied(reply) => {
                 // The answer to an empty batch is no batch's.
                 let Some(sent) = self.sent.take() else { return Vec::new() };
-                let waited_s = if let Reply::Accepted(ids) = reply { waited(&sent.ops, ids, wall) } else { Vec::new() };
+                let accepted = if let Reply::Accepted(ids) = reply { waited(&sent.ops, ids, wall) } else { Vec::new() };
+                let waited_s = accepted.iter().filter(|waited| **waited <= WAITED_MAX).map(Duration::as_secs_f64);
                 vec![Happening::BatchSent {
                     ops: sent.ops.len(),
                     bytes: sent.bytes,
                     answer: kind(reply),
-                    accepted: waited_s.len(),
+                    accepted: accepted.len(),
                     took_s: now.saturating_sub(sent.at).as_secs_f64(),
-                    waited_s,
+                    waited_s: waited_s.collect(),
                 }]
             }
             Event::Stored(stored) => {
@@ -79,6 +88,9 @@ impl Observer {
                         .into_iter()
                         .map(|(operation_id, message)| Happening::Quarantined { operation_id, message })
                         .collect(),
+                    (Stored::StillRefused(operation_id, message), Ok(_)) => {
+                        vec![Happening::StillRefused { operation_id, message }]
+                    }
                     (_, _) => Vec::new(),
                 }
             }
@@ -87,14 +99,14 @@ impl Observer {
     }
 }
 
-/// How long each op that is named has waited.
-fn waited(ops: &[(Option<Uuid>, i64)], named: &[Uuid], wall: i64) -> Vec<f64> {
+/// How long each op that is named has waited, by its own word.
+fn waited(ops: &[(Option<Uuid>, i64)], named: &[Uuid], wall: i64) -> Vec<Duration> {
     // As the pass counts them.
     let accepted = named_among(named, ops.iter().map(|(id, _)| *id));
     // A clock that was set back makes no negative time.
     let waited = |queued_at: i64| Duration::from_millis(wall.saturating_sub(queued_at).try_into().unwrap_or(0));
     let ops = ops.iter().zip(accepted).filter(|(_, accepted)| *accepted);
-    ops.map(|((_, queued_at), _)| waited(*queued_at).as_secs_f64()).collect()
+    ops.map(|((_, queued_at), _)| waited(*queued_at)).collect()
 }
 
 fn restamped(answer: Option<&Answer>) -> Vec<Happening> {
@@ -126,7 +138,7 @@ fn kind(reply: &Reply) -> AnswerKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::action::{Settled, Settlement};
+    use crate::drain::action::{Refusal, Settled, Settlement};
     use crate::drain::run::Run;
     use crate::op::{Batch, Op, OperationId};
 
@@ -145,6 +157,27 @@ mod tests {
         let seen = observer.sees(&Event::Replied(Reply::Accepted(named)), Duration::from_secs(1), 4000);
         let [Happening::BatchSent { ops: 3, accepted: 2, waited_s, .. }] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!(waited_s, &[3.0, 1.0]);
+    }
+
+    #[test]
+    fn an_op_from_before_there_were_any_is_accepted_and_has_not_waited() {
+        let mut observer = Observer::default();
+        let ops = vec![Op { queued_at: 0, ..op(1) }, Op { queued_at: 1_799_999_999_000, ..op(2) }];
+        observer.acts(&Action::Send(Batch { ops, ..Batch::default() }), Duration::ZERO);
+        let named = [1, 2].map(Uuid::from_u128).to_vec();
+        let seen = observer.sees(&Event::Replied(Reply::Accepted(named)), Duration::ZERO, 1_800_000_000_000);
+        let [Happening::BatchSent { accepted: 2, waited_s, .. }] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!(waited_s, &[1.0]);
+    }
+
+    #[test]
+    fn an_op_that_is_refused_again_is_told_of_and_is_no_second_one() {
+        let mut observer = Observer::default();
+        let refusal = Refusal { id: 1, operation_id: op(1).operation_id, words: "500: insert failed".to_owned() };
+        observer.acts(&Action::Store(Request::StillRefused(refusal)), Duration::ZERO);
+        let seen = observer.sees(&Event::Stored(Ok(Answer::Done)), Duration::ZERO, 0);
+        let [Happening::StillRefused { operation_id, message }] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((operation_id, message.as_str()), (&op(1).operation_id.to_string(), "500: insert failed"));
     }
 
     #[test]
