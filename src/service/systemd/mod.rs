@@ -123,11 +123,12 @@ impl Found {
     pub fn look(setting: Setting<'_>) -> Result<Self, Refusal> {
         let files = Files::look(setting.env)?;
         let unit_path = systemctl::unit_path(setting.programs)?;
-        let own = files.directory.display().to_string();
-        if !unit_path.contains(&own) {
+        if !unit_path.contains(&files.directory) {
+            let looks_in = unit_path.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             let message = format!(
-                "systemd does not look for units in {own}: XDG_CONFIG_HOME is set here and not for systemd, which looks in \
-                 {unit_path}"
+                "systemd does not look for units in {}: XDG_CONFIG_HOME is set here and not for systemd, which looks in \
+                 {looks_in}",
+                files.directory.display()
             );
             return Err(Refusal::new("other_directory", &message, Exit::Config));
         }
