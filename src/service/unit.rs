@@ -46,6 +46,12 @@ pub fn wants() -> Vec<String> {
     targets.map(|target| format!("{target}.wants")).collect()
 }
 
+/// Where a socket's unit listens, if that is a place of its own.
+pub fn own_socket(text: &str) -> Option<PathBuf> {
+    let listens = text.lines().find_map(|line| line.strip_prefix("ListenStream="))?;
+    listens.starts_with('/').then(|| listens.replace("%%", "%").into())
+}
+
 /// The line that says what a unit starts.
 fn exec_start(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("ExecStart="))
@@ -224,6 +230,8 @@ mod tests {
         }
         assert!(socket(&order).contains("\nListenStream=/home/zoe/my 100%% sock\n"), "{}", socket(&order));
         assert!(!text.contains("ReadWritePaths=-"), "{text}");
+        assert_eq!(own_socket(&socket(&order)), flags.socket);
+        assert_eq!(own_socket(SHIPPED_SOCKET), None);
     }
 
     #[test]
