@@ -47,8 +47,8 @@ fn report(loaded: &Loaded, flags: &Flags, what: What, env: &Environment) -> Resu
     match (what, env.platform()) {
         (What::Install, Platform::Linux) => systemd::install::install(&ordered(loaded, flags, env)?, setting),
         (What::Install, Platform::MacOs) => agent::install(&ordered(loaded, flags, env)?, setting),
-        (What::Uninstall, Platform::Linux) => systemd::uninstall::uninstall(state_dir, setting),
-        (What::Uninstall, Platform::MacOs) => agent::uninstall(state_dir, setting),
+        (What::Uninstall, Platform::Linux) => systemd::uninstall::uninstall(state_dir, socket, setting),
+        (What::Uninstall, Platform::MacOs) => agent::uninstall(state_dir, socket, setting),
         (What::Status, Platform::Linux) => systemd::status::status(socket, setting),
         (What::Status, Platform::MacOs) => agent::status(socket, setting),
         (What::Print, _) => print(&ordered(loaded, flags, env)?, env),

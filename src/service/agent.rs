@@ -7,15 +7,15 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::PING;
 use super::launchd::{self, LABEL};
 use super::mark::{Comment, Standing};
 use super::order::Order;
 use super::plan::{self, Step};
 use super::programs::Programs;
-use super::report::{Refusal, Report};
+use super::report::{Refusal, Report, exit_of};
 use super::systemd::Setting;
 use super::user::{User, refuse_sudo};
+use super::{PING, memory};
 use crate::control::client::ping;
 use crate::exit::Exit;
 
@@ -67,7 +67,7 @@ fn service(user: &User) -> String {
 
 fn standing(path: &Path) -> Result<Standing, Refusal> {
     let standing = Standing::of(path, Comment::Xml)
-        .map_err(|error| Refusal::new("unusable", &format!("{}: {error}", path.display()), Exit::TryLater))?;
+        .map_err(|error| Refusal::new("unusable", &format!("{}: {error}", path.display()), exit_of(&error)))?;
     standing.objection().map_or(Ok(()), |why| {
         let message = format!("{} {why}, so it is left as it is; remove it, and say this again", path.display());
         Err(Refusal::new("not_ours", &message, Exit::NotPermitted))
@@ -92,12 +92,12 @@ pub fn install(order: &Order, setting: Setting<'_>) -> Result<Report, Refusal> {
     }
     let old = answer.is_some_and(|answer| answer["version"] != env!("CARGO_PKG_VERSION"));
     let steps = steps(order, (&path, &text), &standing, (&job, old), setting.user);
-    plan::perform(&steps, setting.programs).map_err(|error| {
-        let message = format!(
-            "{error}. A service of yours needs you to be logged in at the screen. `waveflow-sync-agent service uninstall` \
-             takes back what is done so far"
-        );
-        Refusal::new("not_started", &message, Exit::NoDaemon)
+    plan::perform(&steps, setting.programs).map_err(|failure| {
+        let why =
+            if failure.exit.is_none() { " A service of yours needs you to be logged in at the screen." } else { "" };
+        let message =
+            format!("{}.{why} `waveflow-sync-agent service uninstall` takes back what is done so far", failure.words);
+        Refusal::new("not_started", &message, failure.exit.unwrap_or(Exit::NoDaemon))
     })?;
     if ping(&order.socket, PING).is_none() {
         let log = launchd::log(&order.home);
@@ -133,7 +133,8 @@ fn steps(
         let directories = [path.parent(), launchd::log(&order.home).parent()].map(|dir| dir.map(Path::to_owned));
         steps.extend(directories.into_iter().flatten().map(Step::MakeDirectory));
         // launchd makes the socket, and not what is above it.
-        steps.extend(order.socket.parent().map(|dir| Step::MakeState(dir.to_owned())));
+        let directories = order.socket.parent().into_iter().chain([order.state_dir.as_path()]);
+        steps.extend(directories.map(|dir| Step::MakeState(dir.to_owned())));
         steps.push(Step::Write { path: path.to_owned(), text: text.to_owned() });
     }
     if changed || old || !job.is_loaded() {
@@ -156,14 +157,14 @@ fn bootout(user: &User) -> [Step; 2] {
 ///
 /// # Errors
 /// The file is not ours, or launchd cannot be told.
-pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
+pub fn uninstall(state_dir: &Path, socket: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
     refuse_sudo(setting.user, setting.env, "uninstall")?;
     let home = setting.env.home().ok_or_else(|| Refusal::new("no_home", "HOME is not set", Exit::Config))?;
     let path = launchd::file(home);
-    if standing(&path)? == Standing::Absent {
+    let Standing::Ours(text) = standing(&path)? else {
         let lines = vec!["Nothing is installed for this user, so nothing was done.".to_owned()];
         return Ok(Report { lines, document: json!({"installed": false, "changed": false}), exit: Exit::Done });
-    }
+    };
     let job = Job::look(setting.user, setting.programs)?;
     let log = launchd::log(home);
     let mut steps = Vec::new();
@@ -171,17 +172,22 @@ pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refus
         steps.extend(bootout(setting.user));
     }
     steps.extend([Step::Remove(path.clone()), Step::Remove(log.clone())]);
-    let directories = [&path, &log].into_iter().flat_map(|path| path.ancestors().skip(1));
-    steps.extend(directories.map(|directory| Step::TakeAway(directory.to_owned())));
-    plan::perform(&steps, setting.programs).map_err(|error| Refusal::new("not_removed", &error, Exit::TryLater))?;
-    let lines = vec![
-        format!("Stopped and removed, with its log: {}", path.display()),
-        format!(
-            "What waits to be delivered is in the app's own queue, untouched. What the agent remembers stays in {}.",
-            state_dir.display()
-        ),
-    ];
-    let document = json!({"installed": false, "changed": true, "removed": [path, log], "state_dir": state_dir});
+    let mut directories: Vec<_> = [&path, &log].into_iter().filter_map(|path| path.parent()).collect();
+    let listens_on = launchd::listens_on(&text);
+    let is_in_use = |socket: &Path| !job.is_loaded() && ping(socket, PING).is_some();
+    // An agent that is no service goes on, and needs its socket and what it remembers.
+    if !listens_on.as_deref().into_iter().chain([socket]).any(is_in_use) {
+        // launchd leaves it behind.
+        steps.extend(listens_on.clone().map(Step::Remove));
+        steps.push(Step::ForgetState(state_dir.to_owned()));
+        directories.extend(listens_on.as_deref().and_then(Path::parent).into_iter().chain([state_dir]));
+    }
+    steps.extend(plan::take_away(directories));
+    plan::perform(&steps, setting.programs)
+        .map_err(|failure| Refusal::new("not_removed", &failure.words, failure.exit.unwrap_or(Exit::TryLater)))?;
+    let lines = vec![format!("Stopped and removed, with its log: {}", path.display()), memory::left(state_dir)];
+    let remembered = state_dir.is_dir().then_some(state_dir);
+    let document = json!({"installed": false, "changed": true, "removed": [path, log], "state_dir": remembered});
     Ok(Report { lines, document, exit: Exit::Done })
 }
 

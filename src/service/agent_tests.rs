@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
+use super::super::directories;
 use super::super::programs::played::{Played, fails, says};
 use super::*;
 use crate::config::{self, Environment, Flags, Platform};
@@ -97,10 +98,53 @@ fn an_install_leaves_a_file_that_an_uninstall_takes_away_with_all_it_made() {
     assert_eq!(report.document["changed"], false, "{report:?}");
     assert_eq!(present.asked(), ["launchctl print gui/501/app.waveflow.sync-agent"]);
     fs::write(launchd::log(home.dir.path()), "a line\n").unwrap();
-    uninstall(&home.order.state_dir, home.setting(&absent)).unwrap();
+    uninstall(&home.order.state_dir, &home.order.socket, home.setting(&absent)).unwrap();
     assert!(!home.file().exists() && !launchd::log(home.dir.path()).exists());
-    let report = uninstall(&home.order.state_dir, home.setting(&absent)).unwrap();
+    let report = uninstall(&home.order.state_dir, &home.order.socket, home.setting(&absent)).unwrap();
     assert_eq!((report.document["changed"].as_bool(), report.exit), (Some(false), Exit::Done));
+}
+
+/// What is in a home, with what is in that.
+fn all_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { [vec![path.clone()], all_below(&path)].concat() } else { vec![path] })
+        .collect()
+}
+
+#[test]
+fn an_uninstall_leaves_the_home_as_it_was_with_the_socket_in_any_place() {
+    let mut home = Home::new();
+    for socket in ["Library/Application Support/a & b/sock".into(), home.order.socket.clone()] {
+        home.order.socket = home.dir.path().join(socket);
+        let absent = Played::default().on("launchctl print", fails("")).on("launchctl", says(""));
+        install(&home.order, home.setting(&absent)).unwrap_err();
+        if !directories::is_made(&home.order.state_dir) {
+            // The scenarios say so.
+            return;
+        }
+        // What launchd leaves, and the agent's own memory.
+        drop(UnixListener::bind(&home.order.socket).unwrap());
+        fs::write(launchd::log(home.dir.path()), "a line\n").unwrap();
+        fs::write(home.order.state_dir.join("state.json"), "{\"version\":1,\"state\":{}}").unwrap();
+        // By then nobody may remember the flag.
+        let usual = home.order.state_dir.join("sync-agent.sock");
+        let report = uninstall(&home.order.state_dir, &usual, home.setting(&absent)).unwrap();
+        assert_eq!(report.document["state_dir"], json!(null), "{report:?}");
+        assert_eq!(all_below(home.dir.path()), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn an_agent_that_is_no_service_keeps_its_socket_and_what_it_remembers() {
+    let home = Home::new();
+    let absent = Played::default().on("launchctl print", fails("")).on("launchctl", says(""));
+    install(&home.order, home.setting(&absent)).unwrap_err();
+    let answering = home.answer(1);
+    let report = uninstall(&home.order.state_dir, &home.order.socket, home.setting(&absent)).unwrap();
+    answering.join().unwrap();
+    assert!(!home.file().exists() && home.order.socket.exists(), "{report:?}");
+    assert_eq!(report.document["state_dir"], json!(home.order.state_dir));
 }
 
 #[test]
@@ -110,7 +154,10 @@ fn a_file_somebody_changed_is_kept() {
     fs::write(home.file(), "<plist/>").unwrap();
     let played = Played::default();
     assert_eq!(install(&home.order, home.setting(&played)).unwrap_err().exit, Exit::NotPermitted);
-    assert_eq!(uninstall(&home.order.state_dir, home.setting(&played)).unwrap_err().exit, Exit::NotPermitted);
+    assert_eq!(
+        uninstall(&home.order.state_dir, &home.order.socket, home.setting(&played)).unwrap_err().exit,
+        Exit::NotPermitted
+    );
     assert_eq!(fs::read_to_string(home.file()).unwrap(), "<plist/>");
     assert!(played.asked().is_empty());
 }

@@ -31,6 +31,13 @@ pub fn log(home: &Path) -> PathBuf {
     home.join("Library/Logs/waveflow-sync-agent.log")
 }
 
+/// Where launchd listens for the agent, as an installed file has it.
+pub fn listens_on(text: &str) -> Option<PathBuf> {
+    let (_, behind) = text.split_once("<key>SockPathName</key>")?;
+    let (path, _) = behind.trim_start().strip_prefix("<string>")?.split_once("</string>")?;
+    Some(path.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").into())
+}
+
 /// The file for this order.
 ///
 /// # Errors
@@ -136,6 +143,7 @@ mod tests {
         let text = plist(&order).unwrap();
         assert_eq!(strings(&text, "ProgramArguments"), ["/a &lt;b&gt; &amp; @SOCKET@/run", "run"]);
         assert_eq!(strings(&text, "SockPathName"), ["/&lt;string&gt;run&lt;/string&gt;"]);
+        assert_eq!(listens_on(&text), Some(order.socket));
     }
 
     #[test]

@@ -28,6 +28,17 @@ pub fn forget(state_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What is left behind an uninstall, in words.
+pub fn left(state_dir: &Path) -> String {
+    let stays = if state_dir.is_dir() {
+        // It was there before, or is in use, or holds what a person decided, or has yet to.
+        format!("What the agent remembers stays in {}.", state_dir.display())
+    } else {
+        "The agent has left nothing else behind.".to_owned()
+    };
+    format!("What waits to be delivered is in the app's own queue, untouched. {stays}")
+}
+
 /// Whether something in it is; what cannot be read may be.
 pub fn is_worth_keeping(state_dir: &Path) -> bool {
     StateFile::<Record>::open(state_dir).map_or(true, |(_, record)| record.holds_decisions())

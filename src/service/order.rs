@@ -89,6 +89,13 @@ impl Order {
             flags,
         };
         order.check()?;
+        if env.platform() == Platform::Linux
+            && !order.usual_socket
+            && order.socket.to_string_lossy().ends_with([' ', '\\'])
+        {
+            let shown = order.socket.display();
+            return Err(format!("systemd listens on no path with a blank or a backslash at its end: {shown}"));
+        }
         if env.platform() == Platform::Linux && order.binary.to_string_lossy().contains(UNSAFE) {
             let shown = order.binary.display();
             return Err(format!("systemd starts no program with a quote or a backslash in its path: {shown}"));
@@ -245,6 +252,16 @@ pub(super) mod tests {
             let refused = order_of(binary, &Flags::default(), Platform::Linux, &[]).unwrap_err();
             assert!(refused.contains("systemd starts no program"), "{refused}");
             order_of(binary, &Flags::default(), Platform::MacOs, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_socket_whose_end_systemd_would_not_see_is_refused() {
+        for socket in ["/run/x ", "/run/x\\"] {
+            let flags = Flags { socket: Some(socket.into()), ..Flags::default() };
+            let refused = order(&flags, Platform::Linux, &[]).unwrap_err();
+            assert!(refused.contains("systemd listens on no path") && refused.ends_with(socket), "{refused}");
+            order(&flags, Platform::MacOs, &[]).unwrap();
         }
     }
 

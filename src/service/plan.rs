@@ -3,6 +3,7 @@
 //! What must always hold: an empty plan touches nothing; a file is there whole or not at all; a step that fails ends the
 //! plan, and what it said is told.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
@@ -12,7 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::programs::Programs;
+use super::report::exit_of;
 use super::{directories, memory};
+use crate::exit::Exit;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,15 @@ pub enum Step {
     },
 }
 
+/// Why a plan ended before it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, and why.
+    pub words: String,
+    /// How to end, where it was a file; where it was a program, whoever made the plan knows.
+    pub exit: Option<Exit>,
+}
+
 /// A service that is told to stop has ten seconds.
 const GONE_BY: Duration = Duration::from_secs(15);
 /// Between two questions whether it is gone.
@@ -71,16 +83,30 @@ impl Step {
     }
 }
 
+/// Takes away these directories and all above them, each as far as it is ours. The deepest first: one that holds something
+/// else is its owner's from then on.
+pub fn take_away<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Vec<Step> {
+    let mut all: Vec<_> = directories.into_iter().flat_map(Path::ancestors).collect();
+    all.sort_by_key(|path| (Reverse(path.components().count()), *path));
+    all.dedup();
+    all.into_iter().map(|path| Step::TakeAway(path.to_owned())).collect()
+}
+
 /// Does all of it, in order.
 ///
 /// # Errors
 /// What failed, and why.
-pub fn perform(plan: &[Step], programs: &dyn Programs) -> Result<(), String> {
+pub fn perform(plan: &[Step], programs: &dyn Programs) -> Result<(), Failure> {
     plan.iter().try_for_each(|step| one(step, programs))
 }
 
-fn one(step: &Step, programs: &dyn Programs) -> Result<(), String> {
-    let at = |path: &Path, done: io::Result<()>| done.map_err(|error| format!("{}: {error}", path.display()));
+fn one(step: &Step, programs: &dyn Programs) -> Result<(), Failure> {
+    let at = |path: &Path, done: io::Result<()>| {
+        let failed =
+            |error: io::Error| Failure { words: format!("{}: {error}", path.display()), exit: Some(exit_of(&error)) };
+        done.map_err(failed)
+    };
+    let failed = |words| Err(Failure { words, exit: None });
     match step {
         Step::MakeDirectory(path) => at(path, directories::make(path, 0o755)),
         Step::MakeState(path) => at(path, directories::make(path, 0o700)),
@@ -92,10 +118,10 @@ fn one(step: &Step, programs: &dyn Programs) -> Result<(), String> {
         Step::Run { program, arguments, may_fail } => match programs.run(program, arguments) {
             _ if *may_fail => Ok(()),
             Ok(ran) if ran.success => Ok(()),
-            Ok(ran) => Err(format!("{}: {}", line(program, arguments), ran.complaint())),
-            Err(error) => Err(format!("{}: {error}", line(program, arguments))),
+            Ok(ran) => failed(format!("{}: {}", line(program, arguments), ran.complaint())),
+            Err(error) => failed(format!("{}: {error}", line(program, arguments))),
         },
-        Step::UntilGone { program, arguments } => until_gone(program, arguments, programs),
+        Step::UntilGone { program, arguments } => until_gone(program, arguments, programs).or_else(failed),
     }
 }
 
@@ -146,7 +172,7 @@ mod tests {
     fn a_step_that_fails_ends_the_plan_unless_it_may_fail() {
         let played = Played::default().on("a", says("")).on("b", fails("no\nbecause\n")).on("c", says(""));
         let told = perform(&[Step::run("a", ["x"]), Step::run("b", ["--y"]), Step::run("c", [])], &played);
-        assert_eq!(told.unwrap_err(), "b --y: because");
+        assert_eq!(told.unwrap_err(), Failure { words: "b --y: because".into(), exit: None });
         assert_eq!(played.asked(), ["a x", "b --y"]);
         perform(&[Step::try_to_run("b", []), Step::try_to_run("absent", []), Step::run("c", [])], &played).unwrap();
     }

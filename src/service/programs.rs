@@ -6,13 +6,17 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The unit itself gives a start one minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// For what a program that has ended said last. It is in the pipe by then; whoever it left behind may keep that open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,24 +66,35 @@ impl Programs for Hasty {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
         let status = wait(&mut child, self.0)?;
-        Ok(Ran { success: status.success(), stdout: said(stdout), stderr: said(stderr) })
+        let until = Instant::now() + LAST_WORDS;
+        Ok(Ran { success: status.success(), stdout: said(&stdout, until), stderr: said(&stderr, until) })
     }
 }
 
 /// Reads to the end in a thread of its own, so that a full pipe stops nobody.
-fn reader(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What came until it broke is what there is.
-            let _ = pipe.read_to_end(&mut bytes);
+        let Some(mut pipe) = pipe else { return };
+        let mut bytes = [0; 4096];
+        loop {
+            match pipe.read(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(count @ 1..) if sender.send(bytes[..count].to_vec()).is_ok() => {}
+                // What came until it broke, or until nobody asks any more, is what there is.
+                _ => return,
+            }
         }
-        bytes
-    })
+    });
+    receiver
 }
 
-fn said(reader: JoinHandle<Vec<u8>>) -> String {
-    String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+fn said(pieces: &Receiver<Vec<u8>>, until: Instant) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(piece) = pieces.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        bytes.extend(piece);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn wait(child: &mut Child, patience: Duration) -> io::Result<ExitStatus> {
@@ -155,5 +170,13 @@ mod tests {
         assert_eq!((ran.success, ran.stdout.as_str(), ran.complaint()), (false, "out\n", "last"));
         let error = Machine.run("there-is-no-such-program", &[]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn whoever_a_program_leaves_behind_is_not_waited_for() {
+        let began = Instant::now();
+        let left = Machine.run("sh", &["-c".into(), "sleep 60 & echo $!".into()]).unwrap();
+        assert!(left.success && began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert!(Machine.run("kill", &[left.stdout.trim().into()]).unwrap().success, "{left:?}");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! What must always hold: both say the same to people and to programs; a refusal has the mend in it.
 
+use std::io;
+
 use serde_json::Value;
 
 use crate::exit::Exit;
@@ -22,6 +24,11 @@ impl Refusal {
     pub fn new(code: &'static str, message: &str, exit: Exit) -> Self {
         Self { code, message: message.to_owned(), exit }
     }
+}
+
+/// How to end where a file or a directory could not be had.
+pub fn exit_of(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::TryLater }
 }
 
 /// What was done or seen.

@@ -44,8 +44,8 @@ impl Seen {
     }
 
     /// What its user has added.
-    pub fn drop_ins(&self) -> Vec<&str> {
-        self.get("DropInPaths").split_whitespace().collect()
+    pub fn drop_ins(&self) -> Vec<String> {
+        words(self.get("DropInPaths"))
     }
 }
 
@@ -53,10 +53,12 @@ impl Seen {
 ///
 /// # Errors
 /// There is none.
-pub fn unit_path(programs: &dyn Programs) -> Result<String, Refusal> {
+pub fn unit_path(programs: &dyn Programs) -> Result<Vec<PathBuf>, Refusal> {
     let asked = programs.run(SYSTEMCTL, &["--user", "show", "--property=UnitPath"].map(Into::into));
     match asked {
-        Ok(ran) if ran.success => Ok(ran.stdout.trim().trim_start_matches("UnitPath=").to_owned()),
+        Ok(ran) if ran.success => {
+            Ok(words(ran.stdout.trim().trim_start_matches("UnitPath=")).into_iter().map(PathBuf::from).collect())
+        }
         Ok(ran) if Path::new(BOOTED).is_dir() => Err(without_manager(ran.complaint())),
         Ok(_) => Err(without_systemd()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(without_systemd()),
@@ -77,9 +79,29 @@ pub fn show(unit: &str, programs: &dyn Programs) -> Result<Seen, Refusal> {
 }
 
 /// Where a unit of this name lies besides in `own`, as a package brings it.
-pub fn packaged(unit: &str, unit_path: &str, own: &Path) -> Option<PathBuf> {
-    let elsewhere = unit_path.split_whitespace().map(Path::new).filter(|directory| *directory != own);
+pub fn packaged(unit: &str, unit_path: &[PathBuf], own: &Path) -> Option<PathBuf> {
+    let elsewhere = unit_path.iter().filter(|directory| *directory != own);
     elsewhere.map(|directory| directory.join(unit)).find(|path| path.is_file())
+}
+
+/// The words of a list as `systemctl show` writes it: one with a blank, a quote, a `$` or a backslash in it is in quotes,
+/// as a shell reads them.
+fn words(list: &str) -> Vec<String> {
+    let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
+    let mut letters = list.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => {
+                is_quoted = !is_quoted;
+                word.get_or_insert_default();
+            }
+            '\\' => word.get_or_insert_default().extend(letters.next()),
+            blank if blank.is_whitespace() && !is_quoted => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 /// Exit code 69: what is missing is a running service, here the one all others hang on.
@@ -117,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_means_itself_whatever_is_in_it() {
+        let told = r#"UnitPath="/home/a b/user.control" /run/x "/home/100%\$ é\"q\\/user" /lib"#.to_owned() + "\n";
+        let path = unit_path(&Played::default().on("systemctl --user show", says(&told))).unwrap();
+        assert_eq!(path, ["/home/a b/user.control", "/run/x", r#"/home/100%$ é"q\/user"#, "/lib"].map(PathBuf::from));
+        assert!(words("").is_empty() && words(" ").is_empty());
+    }
+
+    #[test]
     fn without_systemd_it_is_told_what_to_do_instead() {
         let refusal = unit_path(&Played::default()).unwrap_err();
         assert!(refusal.message.contains("`waveflow-sync-agent once`"), "{}", refusal.message);
@@ -135,7 +165,7 @@ mod tests {
             std::fs::create_dir(place).unwrap();
             std::fs::write(place.join("u"), "").unwrap();
         }
-        let path = format!("{} /nowhere {}", own.display(), other.display());
+        let path = [own.clone(), "/nowhere".into(), other.clone()];
         assert_eq!(packaged("u", &path, &own), Some(other.join("u")));
         assert_eq!(packaged("v", &path, &own), None);
     }

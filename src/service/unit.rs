@@ -46,6 +46,12 @@ pub fn wants() -> Vec<String> {
     targets.map(|target| format!("{target}.wants")).collect()
 }
 
+/// Where a socket's unit listens, if that is a place of its own.
+pub fn own_socket(text: &str) -> Option<PathBuf> {
+    let listens = text.lines().find_map(|line| line.strip_prefix("ListenStream="))?;
+    listens.starts_with('/').then(|| listens.replace("%%", "%").into())
+}
+
 /// The line that says what a unit starts.
 fn exec_start(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("ExecStart="))
@@ -145,13 +151,14 @@ fn with_added(lines: &[String], section: &str, added: &[String]) -> String {
     all.join("\n") + "\n"
 }
 
-/// A word as systemd reads it back. `%` begins a specifier everywhere, `$` a variable in a command's arguments alone.
+/// A word as systemd reads it back. `%` begins a specifier everywhere, `$` a variable in a command's arguments alone, and
+/// `:`, unless it is in quotes, the other end of a `BindPaths=`.
 fn quoted(word: &str, dollar: bool) -> String {
     let mut text = word.replace('%', "%%");
     if dollar {
         text = text.replace('$', "$$");
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:+,=@%-$".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./+,=@%-$".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text;
     }
@@ -223,6 +230,8 @@ mod tests {
         }
         assert!(socket(&order).contains("\nListenStream=/home/zoe/my 100%% sock\n"), "{}", socket(&order));
         assert!(!text.contains("ReadWritePaths=-"), "{text}");
+        assert_eq!(own_socket(&socket(&order)), flags.socket);
+        assert_eq!(own_socket(SHIPPED_SOCKET), None);
     }
 
     #[test]
@@ -239,13 +248,13 @@ mod tests {
     #[test]
     fn what_lies_elsewhere_is_let_through() {
         let flags = Flags { data_dir: Some("/srv/my music/waveflow".into()), ..Flags::default() };
-        let mut order = linux(&flags, &[("XDG_STATE_HOME", "/var/tmp/state")]);
+        let mut order = linux(&flags, &[("XDG_STATE_HOME", "/var/tmp/st:ate")]);
         order.data_root = Some("/srv/my music".into());
         order.reads = vec!["/etc/ssl/100%.pem".into(), "/home/zoe/ca.pem".into(), "/tmp/a.toml".into()];
         order.socket = "/tmp/a.sock".into();
         let told = let_through(&order);
         let expected = [
-            "BindPaths=-/var/tmp/state/waveflow/sync-agent",
+            "BindPaths=\"-/var/tmp/st:ate/waveflow/sync-agent\"",
             "ReadWritePaths=\"-/srv/my music\"",
             "ReadOnlyPaths=-/etc/ssl/100%%.pem",
             "BindReadOnlyPaths=-/tmp/a.toml",
@@ -255,7 +264,7 @@ mod tests {
         let text = service(&order);
         let begin = text.find("[Service]").unwrap();
         let end = text.find("[Install]").unwrap();
-        for line in expected.iter().chain(&["Environment=XDG_STATE_HOME=/var/tmp/state"]) {
+        for line in expected.iter().chain(&["Environment=\"XDG_STATE_HOME=/var/tmp/st:ate\""]) {
             assert!(text[begin..end].contains(&format!("\n{line}\n")), "{line} in {text}");
         }
     }

@@ -113,6 +113,72 @@ fn an_uninstall_leaves_the_home_as_it_was_before_the_install() {
 }
 
 #[test]
+fn a_home_with_anything_in_its_path_is_one_as_any_other() {
+    let play = Play::in_home("a \"home\" of $X's, 100% \\ é");
+    if !play.has_attributes() {
+        return;
+    }
+    let before = play.tree();
+    play.service(&["install"]).ended_with(0);
+    assert_eq!(play.service(&["install", "--json"]).ended_with(0).json["changed"], false);
+    let name = "waveflow-sync-agent.service.d/mine.conf";
+    put(&play, name, "[Service]\nNice=5\n");
+    let status = play.service(&["status", "--json"]).ended_with(0).json;
+    assert_eq!(status["drop_ins"], json!([play.unit(name)]));
+    fs::remove_dir_all(play.unit("waveflow-sync-agent.service.d")).unwrap();
+    play.service(&["uninstall"]).ended_with(0);
+    assert_eq!(play.tree(), before);
+}
+
+#[test]
+fn a_directory_that_was_made_for_a_socket_goes_with_it() {
+    let play = Play::new();
+    if !play.has_attributes() {
+        return;
+    }
+    let before = play.tree();
+    // Beside the units, above which something is to be taken away too.
+    let place = |name: &str| play.home().join(".config/own").join(name);
+    for name in ["a 100% sock", "deep/sock"] {
+        play.service(&["install", "--socket", place(name).to_str().unwrap()]).ended_with(0);
+        assert_eq!(fs::metadata(place("")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    play.service(&["install"]).ended_with(0);
+    assert!(!place("").exists(), "nobody listens there any more");
+    play.service(&["install", "--socket", place("sock").to_str().unwrap()]).ended_with(0);
+    // By then nobody may remember the flag.
+    play.service(&["uninstall"]).ended_with(0);
+    assert_eq!(play.tree(), before);
+}
+
+#[test]
+fn an_uninstall_leaves_an_agent_that_is_no_service_what_it_remembers() {
+    let play = Play::new();
+    play.service(&["install"]).ended_with(0);
+    play.systemctl(&["stop", SOCKET, SERVICE]);
+    let daemon = Daemon::start_as(play.command().arg("run"), &play.home().join("run/waveflow/sync-agent.sock"));
+    let run = play.service(&["uninstall"]).ended_with(0);
+    assert!(run.stdout.contains("What the agent remembers stays"), "{run:?}");
+    assert!(!play.unit(SERVICE).exists());
+    assert_eq!(daemon.ask("pause")["paused"], true);
+    assert!(play.home().join(".local/state/waveflow/sync-agent/state.json").is_file());
+}
+
+#[test]
+fn a_home_that_may_not_be_written_to_is_told_with_77() {
+    let play = Play::new();
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: root is refused nothing");
+        return;
+    }
+    let mode = |mode| fs::set_permissions(play.home(), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o500);
+    let run = play.service(&["install"]).ended_with(77);
+    mode(0o700);
+    assert!(run.stderr.contains(".config") && run.stderr.contains("ermission denied"), "{run:?}");
+}
+
+#[test]
 fn what_a_user_adds_meanwhile_stays_behind_the_uninstall() {
     let play = Play::new();
     play.service(&["install"]).ended_with(0);
@@ -284,15 +350,7 @@ fn with_sudo_it_is_refused_and_the_right_command_is_named() {
 fn status_starts_nothing() {
     let play = Play::new();
     play.service(&["install"]).ended_with(0);
-    let mut stopped = Command::new(play.path("bin/systemctl"));
-    let envs: Vec<_> = play
-        .command()
-        .get_envs()
-        .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
-        .collect();
-    assert!(
-        stopped.envs(envs).env_remove("XDG_CONFIG_HOME").args(["--user", "stop", SERVICE]).status().unwrap().success()
-    );
+    play.systemctl(&["stop", SERVICE]);
     let run = play.service(&["status", "--json"]).ended_with(69);
     assert_eq!((&run.json["running"], &run.json["socket"]["answers"]), (&json!(false), &Value::Null));
     assert_eq!(run.json["socket"]["listening"], true);

@@ -99,6 +99,18 @@ fn removed_and_purged_nothing_of_it_is_left_and_the_home_is_as_it_was() {
 }
 
 #[test]
+fn removed_it_leaves_an_agent_alone_that_is_another_program() {
+    let Some(container) = Container::boot() else { return };
+    let own = "/home/ada/bin/waveflow-sync-agent";
+    container.shell(&ADA, &format!("install -D /usr/bin/waveflow-sync-agent {own} && {own} service install"));
+    let service = container.user_unit(SERVICE);
+    let pid = service.pid();
+    container.run(&ADMIN, &["dpkg", "--remove", "waveflow-sync-agent"]).ended_with(0);
+    assert!(pid != 0 && service.pid() == pid, "{}", service.state());
+    assert_eq!(container.say("ping")["pong"], true);
+}
+
+#[test]
 fn the_manual_and_the_completions_are_where_they_are_looked_for() {
     let Some(container) = Container::boot() else { return };
     let manual = container.shell(&ADA, "MANWIDTH=100 man waveflow-sync-agent | cat").stdout;

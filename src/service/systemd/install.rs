@@ -39,7 +39,8 @@ pub fn install(order: &Order, setting: Setting<'_>) -> Result<Report, Refusal> {
     }
     let old = answer.is_some_and(|answer| answer["version"] != env!("CARGO_PKG_VERSION"));
     let steps = steps(order, &found, old);
-    plan::perform(&steps, setting.programs).map_err(|error| stopped_short(&error))?;
+    plan::perform(&steps, setting.programs)
+        .map_err(|failure| stopped_short(&failure.words, failure.exit.unwrap_or(Exit::NoDaemon)))?;
     confirm(order, setting)?;
     Ok(report(order, &found, &steps, setting))
 }
@@ -65,12 +66,17 @@ fn steps(order: &Order, found: &Found, old: bool) -> Vec<Step> {
         // The links lead to the other file.
         steps.push(systemctl("disable", &BOTH));
     }
+    let old_socket = found.files.own_socket().filter(|old| !files.is_empty() && *old != order.socket);
+    steps.extend(old_socket.iter().flat_map(|old| needless(old, order, found)));
     let enables = moves || !found.service.is_enabled() || !found.socket.is_enabled();
     if enables || !files.is_empty() {
         steps.extend(found.files.kept.iter().map(|(path, mode)| Step::Restore(path.clone(), *mode)));
         let wants = unit::wants().into_iter().map(|name| found.files.directory.join(name));
         steps.extend(wants.map(Step::MakeDirectory));
     }
+    // systemd would make it too, and nobody would know whose it is.
+    let own_socket = !order.usual_socket && (enables || !files.is_empty());
+    steps.extend(order.socket.parent().filter(|_| own_socket).map(|above| Step::MakeState(above.to_owned())));
     // The unit lets one elsewhere through as far as it is there.
     let elsewhere = !order.state_dir.starts_with(&order.home);
     if (elsewhere || enables || !files.is_empty()) && !order.state_dir.is_dir() {
@@ -90,6 +96,13 @@ fn steps(order: &Order, found: &Found, old: bool) -> Vec<Step> {
         steps.push(systemctl("enable --now", &BOTH));
     }
     steps
+}
+
+/// Takes away what was made for a socket, and for nothing that stays.
+fn needless(socket: &Path, order: &Order, found: &Found) -> Vec<Step> {
+    let stays = [&found.files.directory, &order.state_dir, &order.socket];
+    let above = socket.ancestors().skip(1).filter(|above| !stays.iter().any(|path| path.starts_with(above)));
+    above.map(|above| Step::TakeAway(above.to_owned())).collect()
 }
 
 fn expected(by_package: bool, found: &Found) -> &Path {
@@ -121,27 +134,24 @@ fn systemctl(verb: &'static str, units: &[&'static str]) -> Step {
     Step::run(SYSTEMCTL, std::iter::once("--user").chain(verb.split(' ')).chain(units.iter().copied()))
 }
 
-fn stopped_short(error: &str) -> Refusal {
+fn stopped_short(error: &str, exit: Exit) -> Refusal {
     let why = if error.starts_with(SYSTEMCTL) { WHY } else { "" };
     let message = format!("{error}.{why} `waveflow-sync-agent service uninstall` takes back what is done so far");
-    Refusal::new("not_started", &message, Exit::NoDaemon)
+    Refusal::new("not_started", &message, exit)
 }
 
 /// It runs, and it answers.
 fn confirm(order: &Order, setting: Setting<'_>) -> Result<(), Refusal> {
     let service = systemctl::show(SERVICE, setting.programs)?;
     if !service.is_active() {
-        return Err(stopped_short(&format!(
-            "{SYSTEMCTL} has started it, and it does not run: {}, {}",
-            service.get("ActiveState"),
-            service.get("Result")
-        )));
+        let (state, result) = (service.get("ActiveState"), service.get("Result"));
+        let why = format!("{SYSTEMCTL} has started it, and it does not run: {state}, {result}");
+        return Err(stopped_short(&why, Exit::NoDaemon));
     }
     ping(&order.socket, PING).map(drop).ok_or_else(|| {
-        stopped_short(&format!(
-            "{SYSTEMCTL} has started it, and it does not answer on its socket {}",
-            order.socket.display()
-        ))
+        let socket = order.socket.display();
+        let why = format!("{SYSTEMCTL} has started it, and it does not answer on its socket {socket}");
+        stopped_short(&why, Exit::NoDaemon)
     })
 }
 

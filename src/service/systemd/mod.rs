@@ -8,13 +8,12 @@ pub mod status;
 pub mod uninstall;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::directories;
 use super::mark::{Comment, Standing};
 use super::programs::Programs;
-use super::report::Refusal;
+use super::report::{Refusal, exit_of};
 use super::systemctl::{self, Seen};
 use super::unit::{self, SERVICE, SOCKET};
 use super::user::User;
@@ -102,6 +101,14 @@ impl Files {
         !self.links.is_empty() || self.units.iter().any(|unit| unit.standing != Standing::Absent)
     }
 
+    /// Where the installed unit listens, if that is a place of its own.
+    fn own_socket(&self) -> Option<PathBuf> {
+        match &self.units[1].standing {
+            Standing::Ours(text) => unit::own_socket(text),
+            _ => None,
+        }
+    }
+
     /// Refuses to touch what is somebody else's.
     fn refuse_others(&self) -> Result<(), Refusal> {
         let objection = |unit: &Place| Some((unit.path.display().to_string(), unit.standing.objection()?));
@@ -123,11 +130,12 @@ impl Found {
     pub fn look(setting: Setting<'_>) -> Result<Self, Refusal> {
         let files = Files::look(setting.env)?;
         let unit_path = systemctl::unit_path(setting.programs)?;
-        let own = files.directory.display().to_string();
-        if !unit_path.contains(&own) {
+        if !unit_path.contains(&files.directory) {
+            let looks_in = unit_path.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             let message = format!(
-                "systemd does not look for units in {own}: XDG_CONFIG_HOME is set here and not for systemd, which looks in \
-                 {unit_path}"
+                "systemd does not look for units in {}: XDG_CONFIG_HOME is set here and not for systemd, which looks in \
+                 {looks_in}",
+                files.directory.display()
             );
             return Err(Refusal::new("other_directory", &message, Exit::Config));
         }
@@ -142,8 +150,4 @@ impl Found {
     fn fragment(&self) -> Option<&Path> {
         Some(self.service.get("FragmentPath")).filter(|path| !path.is_empty()).map(Path::new)
     }
-}
-
-fn exit_of(error: &io::Error) -> Exit {
-    if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::TryLater }
 }

@@ -1,6 +1,6 @@
 //! `service uninstall`: what an install made is gone, and nothing else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -10,14 +10,16 @@ use super::super::report::{Refusal, Report};
 use super::super::systemctl::{self, SYSTEMCTL, Seen};
 use super::super::unit::{self, SERVICE, SOCKET};
 use super::super::user::refuse_sudo;
+use super::super::{PING, memory};
 use super::{Files, Setting};
+use crate::control::client::ping;
 use crate::exit::Exit;
 
 /// Takes it away.
 ///
 /// # Errors
 /// Something there is not ours, or systemd cannot be told.
-pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
+pub fn uninstall(state_dir: &Path, socket: &Path, setting: Setting<'_>) -> Result<Report, Refusal> {
     refuse_sudo(setting.user, setting.env, "uninstall")?;
     let files = Files::look(setting.env)?;
     if !files.is_installed() {
@@ -27,14 +29,21 @@ pub fn uninstall(state_dir: &Path, setting: Setting<'_>) -> Result<Report, Refus
     files.refuse_others()?;
     systemctl::unit_path(setting.programs)?;
     let seen = [systemctl::show(SERVICE, setting.programs)?, systemctl::show(SOCKET, setting.programs)?];
-    plan::perform(&steps(&files, &seen, state_dir), setting.programs)
-        .map_err(|error| Refusal::new("not_removed", &error, Exit::TryLater))?;
+    // Asked only where it starts nothing. An agent that is no service goes on, and needs what it remembers.
+    let in_use = !seen.iter().any(is_at_work) && ping(socket, PING).is_some();
+    let forgotten = (!in_use).then_some(state_dir);
+    plan::perform(&steps(&files, &seen, forgotten), setting.programs)
+        .map_err(|failure| Refusal::new("not_removed", &failure.words, failure.exit.unwrap_or(Exit::TryLater)))?;
     Ok(report(&files, state_dir))
 }
 
-fn steps(files: &Files, seen: &[Seen; 2], state_dir: &Path) -> Vec<Step> {
+fn is_at_work(unit: &Seen) -> bool {
+    !matches!(unit.get("ActiveState"), "" | "inactive" | "failed")
+}
+
+fn steps(files: &Files, seen: &[Seen; 2], state_dir: Option<&Path>) -> Vec<Step> {
     let mut steps = Vec::new();
-    if seen.iter().any(|unit| !matches!(unit.get("ActiveState"), "" | "inactive" | "failed")) {
+    if seen.iter().any(is_at_work) {
         steps.push(Step::run(SYSTEMCTL, ["--user", "stop", SOCKET, SERVICE]));
     }
     // It also knows of links that somebody asked for in a drop-in; where it cannot, the links are removed all the same.
@@ -44,10 +53,12 @@ fn steps(files: &Files, seen: &[Seen; 2], state_dir: &Path) -> Vec<Step> {
     steps.extend(ours.map(|unit| Step::Remove(unit.path.clone())));
     // systemctl tidies away what it finds empty, whoever made it.
     steps.extend(files.kept.iter().map(|(path, mode)| Step::Restore(path.clone(), *mode)));
-    steps.extend(unit::wants().iter().map(|name| Step::TakeAway(files.directory.join(name))));
-    steps.extend(files.directory.ancestors().map(|path| Step::TakeAway(path.to_owned())));
-    steps.push(Step::ForgetState(state_dir.to_owned()));
-    steps.extend(state_dir.ancestors().map(|path| Step::TakeAway(path.to_owned())));
+    steps.extend(state_dir.map(|directory| Step::ForgetState(directory.to_owned())));
+    let wants: Vec<_> = unit::wants().iter().map(|name| files.directory.join(name)).collect();
+    let socket = files.own_socket();
+    let directories =
+        wants.iter().map(PathBuf::as_path).chain(state_dir).chain(socket.as_deref().and_then(Path::parent));
+    steps.extend(plan::take_away(directories));
     // Before the manager forgets them.
     steps.push(Step::try_to_run(SYSTEMCTL, ["--user", "reset-failed", SOCKET, SERVICE]));
     steps.push(Step::run(SYSTEMCTL, ["--user", "daemon-reload"]));
@@ -66,13 +77,7 @@ fn report(files: &Files, state_dir: &Path) -> Report {
     }];
     lines.extend(files.drop_ins.iter().map(|path| format!("Left, since it is yours: {}", path.display())));
     let remembered = state_dir.is_dir();
-    let stays = if remembered {
-        // It was there before, or holds what a person decided, or has yet to.
-        format!(" What the agent remembers stays in {}.", state_dir.display())
-    } else {
-        " The agent has left nothing else behind.".to_owned()
-    };
-    lines.push(format!("What waits to be delivered is in the app's own queue, untouched.{stays}"));
+    lines.push(memory::left(state_dir));
     let document = json!({
         "installed": false, "changed": true, "removed": removed, "left": files.drop_ins,
         "state_dir": remembered.then_some(state_dir),

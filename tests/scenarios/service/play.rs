@@ -33,7 +33,13 @@ pub(super) struct Play {
 
 impl Play {
     pub(super) fn new() -> Self {
-        let play = Self { home: tempfile::tempdir().unwrap(), machine: tempfile::tempdir().unwrap(), binary: None };
+        Self::in_home("home")
+    }
+
+    /// The same with a home whose name begins so.
+    pub(super) fn in_home(name: &str) -> Self {
+        let home = tempfile::Builder::new().prefix(name).tempdir().unwrap();
+        let play = Self { home, machine: tempfile::tempdir().unwrap(), binary: None };
         fs::create_dir_all(play.machine.path().join("bin")).unwrap();
         for (name, text) in [("systemctl", SYSTEMCTL), ("loginctl", LOGINCTL)] {
             let path = play.machine.path().join("bin").join(name);
@@ -98,6 +104,15 @@ impl Play {
     /// `service …`, with these flags behind it.
     pub(super) fn service(&self, arguments: &[&str]) -> Run {
         Agent::start(self.command().arg("service").args(arguments)).finish()
+    }
+
+    /// A person's `systemctl --user …`.
+    #[track_caller]
+    pub(super) fn systemctl(&self, arguments: &[&str]) {
+        let usual = self.command();
+        let mut systemctl = Command::new(self.path("bin/systemctl"));
+        systemctl.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        assert!(systemctl.arg("--user").args(arguments).status().unwrap().success());
     }
 
     /// What the manager was asked since the last time, questions left out.

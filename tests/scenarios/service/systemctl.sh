@@ -3,6 +3,8 @@
 # is what the unit's ExecStart says. Under $PLAY: `calls`, `loaded/` (units as the manager has them), `active-UNIT`, `pid`,
 # `packaged/` (units of a package), and `broken` if there is no manager.
 set -u
+# A shell's own may read backslashes.
+echo() { printf '%s\n' "$*"; }
 echo "$*" >>"$PLAY/calls"
 if [ -e "$PLAY/broken" ]; then
     echo "Failed to connect to bus: No medium found" >&2
@@ -11,13 +13,31 @@ fi
 [ "$1" = --user ] || exit 64
 shift
 own=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
-socket=$XDG_RUNTIME_DIR/waveflow/sync-agent.sock
 mkdir -p "$PLAY/loaded"
 
 fragment() { for file in "$own/$1" "$PLAY/packaged/$1"; do if [ -f "$file" ]; then echo "$file" && return; fi; done; }
 load() { file=$(fragment "$1") && [ -n "$file" ] && cp "$file" "$PLAY/loaded/$1"; }
 is_stale() { [ -e "$PLAY/loaded/$1" ] && ! cmp -s "$PLAY/loaded/$1" "$(fragment "$1")"; }
 wants() { case $1 in *.service) echo "$own/default.target.wants" ;; *) echo "$own/sockets.target.wants" ;; esac; }
+
+# listens: where the socket is, by its unit.
+listens() {
+    listens=$(sed -n 's/^ListenStream=//p' "$PLAY/loaded/waveflow-sync-agent.socket")
+    case $listens in %t/*) echo "$XDG_RUNTIME_DIR${listens#%t}" ;; *) echo "$listens" | sed 's/%%/%/g' ;; esac
+}
+
+# word WORD: as the real one writes it in a list.
+word() {
+    case $1 in
+    *[\ \"\\\$\`]*) printf '"%s"' "$(printf %s "$1" | sed 's/[\\"$`]/\\&/g')" ;;
+    *) printf %s "$1" ;;
+    esac
+}
+
+# drop_ins UNIT: the list of them.
+drop_ins() {
+    for file in "$own/$1.d"/*.conf; do if [ -f "$file" ]; then printf '%s ' "$(word "$file")"; fi; done
+}
 
 show() {
     file=$(fragment "$1")
@@ -31,7 +51,7 @@ show() {
     echo "ActiveEnterTimestamp=$(cat "$PLAY/active-$1" 2>/dev/null)"
     echo "MainPID=$(cat "$PLAY/pid" 2>/dev/null || echo 0)"
     echo "NeedDaemonReload=$(is_stale "$1" && echo yes || echo no)"
-    echo "DropInPaths=$(ls "$own/$1.d"/*.conf 2>/dev/null)"
+    echo "DropInPaths=$(drop_ins "$1")"
 }
 
 start() {
@@ -46,6 +66,7 @@ start() {
         echo $! >"$PLAY/pid"
         # As with Type=notify, it is started when it says so.
         tries=0
+        socket=$(listens)
         until [ -S "$socket" ]; do
             tries=$((tries + 1))
             if [ $tries -gt 600 ] || ! kill -0 "$!" 2>/dev/null; then
@@ -65,6 +86,7 @@ stop() {
     case $1 in *.service)
         kill "$(cat "$PLAY/pid")"
         tries=0
+        socket=$(listens)
         while [ -S "$socket" ] && [ $tries -lt 600 ]; do
             tries=$((tries + 1))
             sleep 0.05
@@ -96,7 +118,7 @@ shift
 case $verb in
 show)
     case $1 in
-    --property=UnitPath) echo "UnitPath=/run/nowhere $own $PLAY/packaged" ;;
+    --property=UnitPath) echo "UnitPath=/run/nowhere $(word "$own") $(word "$PLAY/packaged")" ;;
     *) show "$2" ;;
     esac
     ;;
