@@ -263,9 +263,11 @@ impl Metrics {
                 let outcome = if error.is_some() { "failed" } else { outcome };
                 self.counts.passes.with_label_values(&[profile.as_str(), outcome]).inc();
             }
-            // Counted when it went into quarantine.
-            Happening::StillRefused { .. } => {}
-            Happening::PassStarted | Happening::BackingOff { .. } | Happening::StateChanged { .. } => {}
+            // What is still refused was counted when it went into quarantine.
+            Happening::PassStarted
+            | Happening::StillRefused { .. }
+            | Happening::BackingOff { .. }
+            | Happening::StateChanged { .. } => {}
         }
     }
 
