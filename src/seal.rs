@@ -43,6 +43,7 @@ fn close() -> Result<(), Errno> {
 }
 
 #[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn close() -> Result<(), Errno> {
     Ok(())
 }

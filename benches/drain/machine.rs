@@ -22,7 +22,8 @@ pub(crate) fn look() -> Result<Machine> {
     let cores = thread::available_parallelism()?.get();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let directory = tempfile::tempdir()?;
-    let kind = statfs(directory.path()).map_err(|error| Error::other(error.to_string()))?.f_type;
+    // Of another size and sign on each system.
+    let kind = i128::from(statfs(directory.path()).map_err(|error| Error::other(error.to_string()))?.f_type);
     Ok(Machine { cores, kernel: version(&release), filesystem: filesystem(u64::try_from(kind).unwrap_or_default()) })
 }
 

@@ -11,6 +11,12 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAdd
 /// The first descriptor that means nothing by itself.
 const FIRST_PLAIN: i32 = 3;
 
+/// Without a signal to the app where the other end is gone. Apple's sockets have that from their making.
+#[cfg(not(target_vendor = "apple"))]
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+#[cfg(target_vendor = "apple")]
+const QUIETLY: SendFlags = SendFlags::DONTWAIT;
+
 /// A line that was sent.
 #[derive(Debug)]
 pub(crate) struct Sent(OwnedFd);
@@ -21,7 +27,7 @@ impl Sent {
         let socket = plain(socket().ok()?)?;
         // On a Unix socket it succeeds or fails at once.
         net::connect(&socket, address).ok()?;
-        let sent = net::send(&socket, line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok()?;
+        let sent = net::send(&socket, line, QUIETLY).ok()?;
         // No more will be said: the agent need not wait for it, and nobody's seat is taken.
         let _ = net::shutdown(&socket, Shutdown::Write);
         (sent == line.len()).then_some(Self(socket))

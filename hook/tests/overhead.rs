@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use testkit::data_dir::AppDb;
 
 use crate::common::{Agent, OP, Stage, install, percentile};
@@ -84,8 +84,8 @@ impl Way {
 fn fill_backlog(socket: &Path) -> usize {
     let address = SocketAddrUnix::new(socket).unwrap();
     for count in 0.. {
-        let client =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        let client = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::io::ioctl_fionbio(&client, true).unwrap();
         match rustix::net::connect(&client, &address) {
             Ok(()) => {}
             Err(Errno::AGAIN) => return count,

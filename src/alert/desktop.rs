@@ -109,6 +109,7 @@ mod system {
         ///
         /// # Errors
         /// None.
+        #[expect(clippy::unused_async, reason = "as on Linux")]
         pub async fn show(&self, _: &Message) -> Result<(), String> {
             match *self {}
         }

@@ -81,7 +81,7 @@ impl Watch {
         }
     }
 
-    /// FSEvents misses writes to the log, and kqueue would open the file (contract, section 5).
+    /// `FSEvents` misses writes to the log, and kqueue would open the file (contract, section 5).
     #[cfg(not(target_os = "linux"))]
     fn automatic(poll_interval: Duration) -> Self {
         Self::Poll(poll_interval)

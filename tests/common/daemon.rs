@@ -218,6 +218,7 @@ impl Daemon {
     }
 
     /// How long it has had a processor so far, in steps of 10 ms (`USER_HZ` is 100 wherever Linux runs).
+    #[cfg(target_os = "linux")]
     pub(crate) fn processor_time(&self) -> Duration {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // Behind the name, which may hold anything: state is the third field, times are the 14th and 15th.

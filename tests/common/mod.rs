@@ -10,6 +10,7 @@ pub(crate) mod clock;
 #[cfg(target_os = "linux")]
 pub(crate) mod container;
 pub(crate) mod daemon;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nobody fills one there"))]
 pub(crate) mod mount;
 pub(crate) mod pair;
 #[cfg(target_os = "linux")]

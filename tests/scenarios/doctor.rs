@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
@@ -338,10 +337,11 @@ fn a_server_that_never_answers_is_left_in_time() {
 mod on_linux {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
 
     use rustix::process::geteuid;
 
-    use super::{Agent, Case, Command, Generation, NewOp, Server, Stage, Version, command, fs, names_the_cause};
+    use super::{Agent, Case, Generation, NewOp, Server, Stage, Version, command, fs, names_the_cause};
     use crate::common::mount::Mount;
     use crate::common::users::{ORDINARY, agent_of};
 
