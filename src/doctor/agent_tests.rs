@@ -84,7 +84,17 @@ fn what_the_agent_met_is_told_of_profiles_with_something_waiting() {
     assert_eq!(trouble(&profile(1, None)), None);
     let met = trouble(&profile(1, Some("500: insert failed"))).into_iter().collect();
     let facts = Facts { troubles: met, ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
-    let found = judge_troubles(&facts);
+    let found = judge_troubles(&facts, &[Finding::fine("tcp", "connects")]);
     assert_eq!((found.len(), found[0].level, found[0].exit), (1, Level::Wrong, Exit::TryLater));
     assert_eq!(found[0].words, "profile 1 “Zoë”: 1 op waits; the last attempt: 500: insert failed");
+}
+
+#[test]
+fn what_the_agent_met_is_not_explained_by_what_another_profile_has() {
+    let met = Trouble { profile: 1, label: "profile 1 “Zoë”".into(), waiting: 2, message: "500: insert failed".into() };
+    let facts = Facts { troubles: vec![met], ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
+    let refused = |profile| Finding::wrong("token", "refused", "sign in").of(profile);
+    assert_eq!(judge_troubles(&facts, &[refused(2)]).len(), 1);
+    assert!(judge_troubles(&facts, &[refused(2), refused(1)]).is_empty());
+    assert!(judge_troubles(&facts, &[Finding::wrong("tcp", "no way", "see")]).is_empty());
 }
