@@ -13,10 +13,10 @@ use super::profile;
 use super::service::{self, Service};
 use crate::app::registry;
 use crate::config::{Config, Environment};
+use crate::control;
 use crate::control::client::{ClientError, ask_for};
 use crate::exit::Exit;
 use crate::lock::{DirectoryLock, Holder, Standing, users_of};
-use crate::trust;
 
 /// A `ping` is answered in a millisecond.
 const PING: Duration = Duration::from_secs(3);
@@ -56,8 +56,8 @@ struct Trouble {
 pub(super) struct Facts {
     socket: PathBuf,
     limit: usize,
-    /// Why the way to the socket is not to be trusted.
-    distrust: Option<String>,
+    /// Why the agent would not make its socket there, and how it would end.
+    refused: Option<(String, Exit)>,
     answer: Answer,
     /// What the agent says about the profiles whose last pass failed.
     troubles: Vec<Trouble>,
@@ -78,10 +78,14 @@ pub(super) fn look(config: &Config, env: &Environment, directory: Option<&Path>)
             (socket, answer) = (other.clone(), found);
         }
     }
-    let way = socket.parent().and_then(|directory| trust::check_way(directory).err());
+    let refused = match &answer {
+        // It is there already: the agent has it, or the service manager.
+        Answer::Pong { .. } | Answer::Asleep => control::socket::look_at_way(&socket),
+        _ => control::socket::look(&socket),
+    };
     Facts {
         limit: env.platform().socket_path_limit(),
-        distrust: way.map(|error| error.to_string()),
+        refused: refused.err(),
         troubles: if matches!(answer, Answer::Pong { .. }) { ask_for_troubles(&socket) } else { Vec::new() },
         answer,
         lock: directory
@@ -204,9 +208,9 @@ pub(super) fn judge(facts: &Facts, waiting: u64) -> Vec<Finding> {
 
 fn judge_socket(facts: &Facts) -> Finding {
     let (shown, length) = (facts.socket.display(), facts.socket.as_os_str().len());
-    if let Some(why) = &facts.distrust {
-        let mend = "set another control.socket, in a directory of this user's alone";
-        return Finding::wrong(SOCKET, &format!("{shown}: {why}"), mend).ends_with(Exit::NotPermitted);
+    if let Some((words, exit)) = &facts.refused {
+        let mend = "mend what is said there, or set another control.socket, in a directory of this user's alone";
+        return Finding::wrong(SOCKET, words, mend).ends_with(*exit);
     }
     if let Answer::Strangers(words) = &facts.answer {
         let mend = "ask as the user the agent runs as, or set another control.socket";

@@ -54,7 +54,11 @@ impl Facts {
 pub(super) fn look_at(directory: &Path, profile: &Profile, url: Option<&str>, record: &Record) -> Facts {
     let label = format!("profile {} “{}”", profile.id, profile.name);
     let Some(path) = &profile.path else {
-        return Facts { profile: profile.id, label, seen: Err("its data_dir is no path within WaveFlow's directory".to_owned()) };
+        return Facts {
+            profile: profile.id,
+            label,
+            seen: Err("its data_dir is no path within WaveFlow's directory".to_owned()),
+        };
     };
     let seen = look(path, || see(directory, profile, path, url, record));
     Facts { profile: profile.id, label, seen: seen.map_err(|error| error.message) }
