@@ -33,44 +33,26 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// # Errors
 /// For people, and how to end with it: 75 where another agent is behind it, 77 where something is somebody else's.
 pub fn bind(path: &Path) -> Result<UnixListener, (String, Exit)> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let refuse = |what: &str, exit| (format!("control socket {}: {what}", path.display()), exit);
-    let failed = |error: io::Error| (format!("control socket {}: {error}", path.display()), exit_of(&error));
+    let directory = directory_of(path);
+    let refuse = |what: &str, exit| refused(path, what, exit);
+    let failed = |error: io::Error| failed(path, &error);
     // Before, so that nothing is made behind a link that is not ours; and after, because in a directory that is
     // everybody's (/tmp) somebody may have been faster.
-    check_way(path, directory)?;
+    look_at_way(path)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    check_way(path, directory)?;
-    let found = fs::metadata(directory).map_err(failed)?;
-    // Its owner may replace what is in it, whatever its mode.
-    if !trust::is_trusted(found.uid()) {
-        return Err(refuse("its directory belongs to another user", Exit::NotPermitted));
-    }
-    let mode = found.mode();
-    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
-        let what = "other users may write to its directory; take that away with chmod go-w, or set another \
-                    `control.socket`";
-        return Err(refuse(what, Exit::NotPermitted));
-    }
+    look_at_way(path)?;
+    check_directory(path, directory)?;
     let lock = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| failed(error.into()))?;
     if !take_turn(&lock).map_err(failed)? {
         return Err(refuse("somebody keeps its directory locked", Exit::TryLater));
     }
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(refuse("something that is no socket is in its place", Exit::NotPermitted));
-        }
-        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
-            return Err(refuse("it belongs to somebody else", Exit::NotPermitted));
-        }
-        Ok(_) => match UnixStream::connect(path) {
+    if is_taken(path)? {
+        match UnixStream::connect(path) {
             Ok(_) => return Err(refuse("another agent is behind it", Exit::TryLater)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
             Err(error) => return Err(failed(error)),
-        },
+        }
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
@@ -84,14 +66,74 @@ fn exit_of(error: &io::Error) -> Exit {
     }
 }
 
-fn check_way(path: &Path, directory: &Path) -> Result<(), (String, Exit)> {
-    trust::check_way(directory).map_err(|error| {
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Looks whether somebody else could change where `path` leads.
+///
+/// # Errors
+/// He could, as [`bind`] would say it.
+pub fn look_at_way(path: &Path) -> Result<(), (String, Exit)> {
+    trust::check_way(directory_of(path)).map_err(|error| {
         let exit = match &error {
             TrustError::Stranger { .. } => Exit::NotPermitted,
             TrustError::Io { source, .. } => exit_of(source),
         };
-        (format!("control socket {}: {error}", path.display()), exit)
+        refused(path, &error.to_string(), exit)
     })
+}
+
+fn check_directory(path: &Path, directory: &Path) -> Result<(), (String, Exit)> {
+    let found = fs::metadata(directory).map_err(|error| failed(path, &error))?;
+    // Its owner may replace what is in it, whatever its mode.
+    if !trust::is_trusted(found.uid()) {
+        return Err(refused(path, "its directory belongs to another user", Exit::NotPermitted));
+    }
+    let mode = found.mode();
+    if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+        let what = "other users may write to its directory; take that away with chmod go-w, or set another \
+                    `control.socket`";
+        return Err(refused(path, what, Exit::NotPermitted));
+    }
+    Ok(())
+}
+
+/// Whether a socket of ours is at `path`, live or not.
+fn is_taken(path: &Path) -> Result<bool, (String, Exit)> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path, &error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(refused(path, "something that is no socket is in its place", Exit::NotPermitted))
+        }
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
+            Err(refused(path, "it belongs to somebody else", Exit::NotPermitted))
+        }
+        Ok(_) => Ok(true),
+    }
+}
+
+/// Looks whether one could be made at `path`, as [`bind`] would, and makes nothing.
+///
+/// # Errors
+/// Those of [`bind`], but for another agent that is behind it.
+pub fn look(path: &Path) -> Result<(), (String, Exit)> {
+    let directory = directory_of(path);
+    look_at_way(path)?;
+    if directory.exists() {
+        check_directory(path, directory)?;
+        is_taken(path)?;
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, what: &str, exit: Exit) -> (String, Exit) {
+    (format!("control socket {}: {what}", path.display()), exit)
+}
+
+fn failed(path: &Path, error: &io::Error) -> (String, Exit) {
+    refused(path, &error.to_string(), exit_of(error))
 }
 
 /// Locks the directory. Whoever makes a socket here holds it for a few microseconds; but whoever may read the directory

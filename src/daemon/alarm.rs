@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::AbortOnDrop;
 use super::agent::Agent;
 use super::served::Served;
-use crate::alert::concern::{Seen, Stand, Wrong};
+use crate::alert::concern::{Seen, Stand};
 use crate::alert::desktop::Bus;
 use crate::alert::words::Message;
 use crate::clock;
@@ -91,16 +91,17 @@ async fn tell(bus: Bus, message: Message, engine: Rc<Engine>) {
 
 fn seen(served: &Served) -> Seen<'_> {
     let standing = served.standing.borrow();
-    // What the last pass counted holds while the next one is under way. One that was skipped counted nothing.
-    let wrong = Wrong {
-        refused: standing.state == State::Unauthorized && standing.pending > 0,
-        held: standing.held,
-        quarantined: standing.quarantined,
+    let is_fine = standing.state == State::Idle && served.has_passed();
+    // What the last pass counted holds while the next one is under way. One that was skipped counted nothing, and one that
+    // failed perhaps not everything.
+    let is_counted = is_fine || standing.state == State::Held;
+    let counted = |count: u64| (count > 0 || is_counted).then_some(count);
+    let refused = match standing.state {
+        State::Unauthorized if standing.pending > 0 => Some(standing.pending),
+        // Whoever signs in later has another token, and days of his own.
+        State::SignedOut => Some(0),
+        _ => is_fine.then_some(0),
     };
-    let stand = match standing.state {
-        _ if wrong != Wrong::default() => Stand::Wrong(wrong),
-        State::Idle if served.has_passed() => Stand::Fine,
-        _ => Stand::Unknown,
-    };
+    let stand = Stand { refused, held: counted(standing.held), quarantined: counted(standing.quarantined) };
     Seen { profile: served.profile.id, name: &served.profile.name, stand }
 }

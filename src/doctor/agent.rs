@@ -8,15 +8,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Finding;
-use super::finding::ops;
+use super::finding::ops_wait;
 use super::profile;
 use super::service::{self, Service};
 use crate::app::registry;
 use crate::config::{Config, Environment};
+use crate::control;
 use crate::control::client::{ClientError, ask_for};
 use crate::exit::Exit;
 use crate::lock::{DirectoryLock, Holder, Standing, users_of};
-use crate::trust;
 
 /// A `ping` is answered in a millisecond.
 const PING: Duration = Duration::from_secs(3);
@@ -45,6 +45,7 @@ enum Answer {
 /// What keeps a profile's ops waiting, as the agent met it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Trouble {
+    profile: i64,
     /// The profile, for people.
     label: String,
     waiting: u64,
@@ -55,8 +56,8 @@ struct Trouble {
 pub(super) struct Facts {
     socket: PathBuf,
     limit: usize,
-    /// Why the way to the socket is not to be trusted.
-    distrust: Option<String>,
+    /// Why the agent would not make its socket there, and how it would end.
+    refused: Option<(String, Exit)>,
     answer: Answer,
     /// What the agent says about the profiles whose last pass failed.
     troubles: Vec<Trouble>,
@@ -77,10 +78,14 @@ pub(super) fn look(config: &Config, env: &Environment, directory: Option<&Path>)
             (socket, answer) = (other.clone(), found);
         }
     }
-    let way = socket.parent().and_then(|directory| trust::check_way(directory).err());
+    let refused = match &answer {
+        // It is there already: the agent has it, or the service manager.
+        Answer::Pong { .. } | Answer::Asleep => control::socket::look_at_way(&socket),
+        _ => control::socket::look(&socket),
+    };
     Facts {
         limit: env.platform().socket_path_limit(),
-        distrust: way.map(|error| error.to_string()),
+        refused: refused.err(),
         troubles: if matches!(answer, Answer::Pong { .. }) { ask_for_troubles(&socket) } else { Vec::new() },
         answer,
         lock: directory
@@ -114,8 +119,8 @@ fn ask_for_troubles(socket: &Path) -> Vec<Trouble> {
 fn trouble(profile: &Value) -> Option<Trouble> {
     let waiting = profile["pending"].as_u64().filter(|waiting| *waiting > 0)?;
     let message = profile["last_error"]["message"].as_str()?.to_owned();
-    let label = format!("profile {} “{}”", profile["profile"], profile["name"].as_str().unwrap_or_default());
-    Some(Trouble { label, waiting, message })
+    let (number, name) = (profile["profile"].as_i64()?, profile["name"].as_str().unwrap_or_default());
+    Some(Trouble { profile: number, label: format!("profile {number} “{name}”"), waiting, message })
 }
 
 fn pid(pong: &Value) -> u32 {
@@ -166,17 +171,19 @@ pub(super) fn judge_lock(facts: &Facts) -> Option<Finding> {
     })
 }
 
-/// What the agent met on its last attempt, for where nothing that was looked at here explains why ops wait.
-pub(super) fn judge_troubles(facts: &Facts) -> Vec<Finding> {
-    let mend =
-        "see the server's own log; the agent goes on trying by itself, and sets an op aside that alone is at fault";
-    let found = |trouble: &Trouble| {
-        let Trouble { label, waiting, message } = trouble;
-        let verb = if *waiting == 1 { "waits" } else { "wait" };
-        let words = format!("{label}: {} {verb}; the last attempt: {message}", ops(*waiting));
-        Finding::wrong(profile::NAME, &words, mend)
+/// What the agent met on its last attempt, for profiles whose ops wait and nothing in `found` explains why. What another
+/// profile has, a refused token, a damaged file, is no explanation.
+pub(super) fn judge_troubles(facts: &Facts, found: &[Finding]) -> Vec<Finding> {
+    // It may be over since.
+    let mend = "`waveflow-sync-agent drain now` tries again at once; if that fails too, see the server's own log; the agent \
+                goes on trying by itself, and sets an op aside that alone is at fault";
+    let is_open = |trouble: &&Trouble| !found.iter().any(|found| found.explains(trouble.profile));
+    let told = |trouble: &Trouble| {
+        let Trouble { profile, label, waiting, message } = trouble;
+        let words = format!("{label}: {}; the last attempt: {message}", ops_wait(*waiting));
+        Finding::wrong(profile::NAME, &words, mend).of(*profile)
     };
-    facts.troubles.iter().map(found).collect()
+    facts.troubles.iter().filter(is_open).map(told).collect()
 }
 
 /// Socket and agent; `waiting` ops are in the queues.
@@ -201,9 +208,9 @@ pub(super) fn judge(facts: &Facts, waiting: u64) -> Vec<Finding> {
 
 fn judge_socket(facts: &Facts) -> Finding {
     let (shown, length) = (facts.socket.display(), facts.socket.as_os_str().len());
-    if let Some(why) = &facts.distrust {
-        let mend = "set another control.socket, in a directory of this user's alone";
-        return Finding::wrong(SOCKET, &format!("{shown}: {why}"), mend).ends_with(Exit::NotPermitted);
+    if let Some((words, exit)) = &facts.refused {
+        let mend = "mend what is said there, or set another control.socket, in a directory of this user's alone";
+        return Finding::wrong(SOCKET, words, mend).ends_with(*exit);
     }
     if let Answer::Strangers(words) = &facts.answer {
         let mend = "ask as the user the agent runs as, or set another control.socket";
@@ -234,7 +241,7 @@ fn judge_answer(facts: &Facts, waiting: u64) -> Finding {
         Answer::Asleep => Finding::fine(AGENT, &format!("sleeps; the first connection to {shown} starts it")),
         Answer::Strangers(_) => Finding::fine(AGENT, "it cannot be asked, see the socket"),
         Answer::Nobody => {
-            let waits = if waiting > 0 { format!(", and {} wait", ops(waiting)) } else { String::new() };
+            let waits = if waiting > 0 { format!(", and {}", ops_wait(waiting)) } else { String::new() };
             let words = format!("none runs behind {shown}{waits}");
             let mend = "`waveflow-sync-agent service install` has one run from now on; `waveflow-sync-agent once` delivers \
                         what waits now";

@@ -17,7 +17,7 @@ fn facts(answer: Answer, standing: Standing) -> Facts {
     Facts {
         socket: "/run/s".into(),
         limit: 107,
-        distrust: None,
+        refused: None,
         answer,
         troubles: Vec::new(),
         lock: Some(Ok(standing)),
@@ -63,8 +63,8 @@ fn without_an_agent_it_is_wrong_only_where_something_waits() {
 fn a_socket_somebody_else_could_replace_is_wrong() {
     let fine = facts(Answer::Nobody, Standing::Free);
     assert!(judge_socket(&fine).words.ends_with("6 of at most 107 bytes"));
-    let distrusted = Facts { distrust: Some("it is a link".into()), ..fine };
-    assert_eq!(judge_socket(&distrusted).exit, Exit::NotPermitted);
+    let refused = Facts { refused: Some(("it is a link".into(), Exit::NotPermitted)), ..fine };
+    assert_eq!(judge_socket(&refused).exit, Exit::NotPermitted);
     let strangers = facts(Answer::Strangers("it belongs to another user".into()), Standing::Free);
     assert_eq!(judge_socket(&strangers).exit, Exit::NotPermitted);
 }
@@ -84,7 +84,18 @@ fn what_the_agent_met_is_told_of_profiles_with_something_waiting() {
     assert_eq!(trouble(&profile(1, None)), None);
     let met = trouble(&profile(1, Some("500: insert failed"))).into_iter().collect();
     let facts = Facts { troubles: met, ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
-    let found = judge_troubles(&facts);
+    let found = judge_troubles(&facts, &[Finding::fine("tcp", "connects")]);
     assert_eq!((found.len(), found[0].level, found[0].exit), (1, Level::Wrong, Exit::TryLater));
     assert_eq!(found[0].words, "profile 1 “Zoë”: 1 op waits; the last attempt: 500: insert failed");
+}
+
+#[test]
+fn what_the_agent_met_is_not_explained_by_what_another_profile_has() {
+    let met =
+        Trouble { profile: 1, label: "profile 1 “Zoë”".into(), waiting: 2, message: "500: insert failed".into() };
+    let facts = Facts { troubles: vec![met], ..facts(pong(VERSION), Standing::Held(Some(holder(7)))) };
+    let refused = |profile| Finding::wrong("token", "refused", "sign in").of(profile);
+    assert_eq!(judge_troubles(&facts, &[refused(2)]).len(), 1);
+    assert!(judge_troubles(&facts, &[refused(2), refused(1)]).is_empty());
+    assert!(judge_troubles(&facts, &[Finding::wrong("tcp", "no way", "see")]).is_empty());
 }

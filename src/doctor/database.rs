@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::files::may_write;
@@ -14,7 +14,7 @@ use crate::drain::action::StoreError;
 use crate::exit::Exit;
 use crate::queue::Database;
 use crate::queue::columns::{self, has_table};
-use crate::queue::database::{Soundness, log_of, look};
+use crate::queue::database::{Soundness, log_of, look, shared_of};
 
 /// The app carries its log over at 4 MiB; one that grows to this is kept from being so.
 const LOG_MAX: u64 = 64 << 20;
@@ -24,7 +24,7 @@ const LOG_MAX: u64 = 64 << 20;
 pub(super) struct Facts {
     shown: String,
     opened: Result<Opened, String>,
-    /// The file, or the directory its log is made in, that cannot be written to.
+    /// The file, what stands beside it, or the directory its log is made in, that cannot be written to.
     may_write: Result<(), (String, io::ErrorKind)>,
     log_bytes: u64,
 }
@@ -39,12 +39,19 @@ pub(super) fn look_at(path: &Path, until: Instant) -> Facts {
     Facts {
         shown: path.display().to_string(),
         opened: look(path, || open(path, until)).map_err(|error| error.message),
-        may_write: [Some(path), path.parent()]
-            .into_iter()
-            .flatten()
-            .try_for_each(|path| may_write(path).map_err(|kind| (path.display().to_string(), kind))),
+        may_write: written_to(path).iter().try_for_each(|path| {
+            let told = |kind| (path.display().to_string(), kind);
+            may_write(path).map_err(told)
+        }),
         log_bytes: fs::metadata(log_of(path)).map_or(0, |log| log.len()),
     }
+}
+
+/// What has to be written to for a commit. A log that root left behind (a `sudo` too many, a restored backup) lets
+/// everybody read, and nobody write.
+fn written_to(path: &Path) -> Vec<PathBuf> {
+    let beside = [log_of(path), shared_of(path)].into_iter().filter(|path| path.exists());
+    std::iter::once(path.to_owned()).chain(path.parent().map(Path::to_owned)).chain(beside).collect()
 }
 
 fn open(path: &Path, until: Instant) -> Result<Opened, StoreError> {
@@ -87,7 +94,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     }
     // One that is on a disk for reading only is told with the disk.
     if let Err((path, io::ErrorKind::PermissionDenied)) = may_write {
-        let mend = format!("chmod u+rwX {path}, or run the agent as the user who runs WaveFlow");
+        let mend = format!(
+            "chmod u+rwX {path} (chown it first, where it is another user's), or run the agent as the user who runs WaveFlow"
+        );
         let words = format!("{path} cannot be written to by this user");
         found.insert(0, Finding::wrong(NAME, &words, &mend).ends_with(Exit::NotPermitted));
     }

@@ -50,12 +50,15 @@ pub struct Finding {
     /// How to end, where this is the first that is wrong.
     #[serde(skip)]
     pub exit: Exit,
+    /// The profile whose ops alone are stopped by it; `None` where it may be everybody's.
+    #[serde(skip)]
+    pub profile: Option<i64>,
 }
 
 impl Finding {
     /// As it should be.
     pub fn fine(name: &'static str, words: &str) -> Self {
-        Self { name, level: Level::Fine, words: one_line(words), mend: None, exit: Exit::Done }
+        Self { name, level: Level::Fine, words: one_line(words), mend: None, exit: Exit::Done, profile: None }
     }
 
     /// Good to know.
@@ -77,6 +80,17 @@ impl Finding {
     #[must_use]
     pub fn ends_with(self, exit: Exit) -> Self {
         if self.level == Level::Wrong { Self { exit, ..self } } else { self }
+    }
+
+    /// About this profile, and no other.
+    #[must_use]
+    pub fn of(self, profile: i64) -> Self {
+        Self { profile: Some(profile), ..self }
+    }
+
+    /// Whether it may be why this profile's ops wait.
+    pub fn explains(&self, profile: i64) -> bool {
+        self.level == Level::Wrong && self.profile.is_none_or(|about| about == profile)
     }
 
     fn line(&self) -> String {
@@ -178,6 +192,11 @@ pub(super) fn ops(count: u64) -> String {
     format!("{count} op{}", if count == 1 { "" } else { "s" })
 }
 
+/// `1 op waits`, `2 ops wait`.
+pub(super) fn ops_wait(count: u64) -> String {
+    format!("{} {}", ops(count), if count == 1 { "waits" } else { "wait" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,5 +250,6 @@ mod tests {
         let told = [0, 1, 59, 60, 7200, 86_400, 900_000].map(span);
         assert_eq!(told, ["0 seconds", "1 second", "59 seconds", "1 minute", "2 hours", "1 day", "10 days"]);
         assert_eq!((ops(1), ops(2)), ("1 op".to_owned(), "2 ops".to_owned()));
+        assert_eq!((ops_wait(1), ops_wait(2)), ("1 op waits".to_owned(), "2 ops wait".to_owned()));
     }
 }

@@ -45,6 +45,7 @@ const CHECK_MAX: Duration = Duration::from_secs(2);
 
 /// A token that is in use, and whose.
 struct Ticket {
+    profile: i64,
     /// The profile, for people.
     label: String,
     token: Token,
@@ -88,11 +89,9 @@ pub fn examine(loaded: &Loaded, env: &Environment) -> Diagnosis {
     if is_read || errand.url.is_some() {
         findings.extend(network::look(config, env, &errand, clock::now_ms()));
     }
-    let is_explained = findings.iter().any(|found| found.level == Level::Wrong);
+    let troubles = agent::judge_troubles(&facts, &findings);
     findings.extend(at_profiles);
-    if !is_explained {
-        findings.extend(agent::judge_troubles(&facts));
-    }
+    findings.extend(troubles);
     findings.extend(agent::judge(&facts, waiting));
     findings.extend(service::judge(&facts.service));
     findings.push(inotify::look(config, directory.as_deref(), &profiles));
@@ -129,7 +128,8 @@ fn app(
     let mut at_profiles = Vec::new();
     for profile in &profiles {
         if let Some(path) = &profile.path {
-            findings.extend(database::judge(&database::look_at(path, until)));
+            let found = database::judge(&database::look_at(path, until));
+            findings.extend(found.into_iter().map(|found| found.of(profile.id)));
         }
         let facts = profile::look_at(directory, profile, config.server.url.as_deref(), record);
         waiting += facts.waiting();

@@ -22,6 +22,7 @@ const STAMPS_LEFT: i64 = 1 << 24;
 /// What there is to know.
 #[derive(Debug)]
 pub(super) struct Facts {
+    profile: i64,
     /// For people.
     label: String,
     /// What is in its files, or why that cannot be read.
@@ -38,25 +39,29 @@ struct Seen {
 }
 
 impl Facts {
-    /// Ops that wait to be sent.
+    /// Ops that wait to be sent. Those of a profile that is kept local wait for nobody.
     pub(super) fn waiting(&self) -> u64 {
-        self.seen.as_ref().map_or(0, |seen| seen.counts.remaining)
+        self.seen.as_ref().ok().filter(|seen| !seen.snapshot.local_mode).map_or(0, |seen| seen.counts.remaining)
     }
 
     /// What to ask the server with. The token of a profile that is kept local goes nowhere.
     pub(super) fn ticket(&self) -> Option<Ticket> {
         let seen = self.seen.as_ref().ok().filter(|seen| !seen.snapshot.local_mode)?;
-        Some(Ticket { label: self.label.clone(), token: seen.token.clone()? })
+        Some(Ticket { profile: self.profile, label: self.label.clone(), token: seen.token.clone()? })
     }
 }
 
 pub(super) fn look_at(directory: &Path, profile: &Profile, url: Option<&str>, record: &Record) -> Facts {
     let label = format!("profile {} “{}”", profile.id, profile.name);
     let Some(path) = &profile.path else {
-        return Facts { label, seen: Err("its data_dir is no path within WaveFlow's directory".to_owned()) };
+        return Facts {
+            profile: profile.id,
+            label,
+            seen: Err("its data_dir is no path within WaveFlow's directory".to_owned()),
+        };
     };
     let seen = look(path, || see(directory, profile, path, url, record));
-    Facts { label, seen: seen.map_err(|error| error.message) }
+    Facts { profile: profile.id, label, seen: seen.map_err(|error| error.message) }
 }
 
 fn see(
@@ -162,7 +167,7 @@ mod tests {
 
     fn found(snapshot: Snapshot, counts: Counts, clock: Option<i64>) -> Vec<Finding> {
         let seen = Seen { snapshot, counts, clock, token: None };
-        judge(&Facts { label: "profile 1 “Zoë”".into(), seen: Ok(seen) })
+        judge(&Facts { profile: 1, label: "profile 1 “Zoë”".into(), seen: Ok(seen) })
     }
 
     #[test]
@@ -209,14 +214,24 @@ mod tests {
     fn the_token_of_a_profile_that_is_kept_local_goes_nowhere() {
         let ticket = |local_mode| {
             let seen = Seen { snapshot: Snapshot { local_mode, ..open() }, token: Token::new("t"), ..Seen::default() };
-            Facts { label: String::new(), seen: Ok(seen) }.ticket().is_some()
+            Facts { profile: 1, label: String::new(), seen: Ok(seen) }.ticket().is_some()
         };
         assert!(ticket(false) && !ticket(true));
     }
 
     #[test]
+    fn what_is_kept_local_waits_for_nobody() {
+        let waiting = |local_mode| {
+            let counts = Counts { remaining: 3, ..Counts::default() };
+            let seen = Seen { snapshot: Snapshot { local_mode, ..open() }, counts, ..Seen::default() };
+            Facts { profile: 1, label: String::new(), seen: Ok(seen) }.waiting()
+        };
+        assert_eq!((waiting(false), waiting(true)), (3, 0));
+    }
+
+    #[test]
     fn files_that_cannot_be_used_are_told_with_the_reason() {
-        let found = judge(&Facts { label: "profile 1".into(), seen: Err("is damaged".into()) });
+        let found = judge(&Facts { profile: 1, label: "profile 1".into(), seen: Err("is damaged".into()) });
         assert!(found[0].level == Level::Wrong && found[0].words.contains("is damaged"));
         assert_eq!(judge_device(Some("x")).level, Level::Notice);
         assert_eq!(judge_device(None).level, Level::Fine);

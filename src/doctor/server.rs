@@ -71,6 +71,11 @@ fn stopped(target: &Target, step: Step, words: &str, proxied: bool) -> Finding {
     let port = target.port();
     match step {
         Step::Setup => judge_setup(words),
+        Step::Name if proxied => {
+            let mend = "see that the proxy's address (server.proxy, or HTTPS_PROXY and its like) is right, and that this \
+                        machine is online";
+            Finding::wrong("dns", words, mend)
+        }
         Step::Name => {
             let mend = "see that the address in WaveFlow's settings is right, and that this machine is online";
             Finding::wrong("dns", words, mend)

@@ -33,6 +33,11 @@ fn each_step_that_fails_has_its_name_and_its_mend() {
     let proxied = Way { stopped: Some((Step::Tcp, "no".to_owned())), proxy: Some("p:1".into()), ..Way::default() };
     let found = judge_way(&target(), &proxied, 0);
     assert!(found[0].mend.as_ref().unwrap().contains("the proxy runs"));
+    // It is the proxy's name that is looked up then, and no address in WaveFlow's settings mends it.
+    let unknown = Way { stopped: Some((Step::Name, "no".to_owned())), ..proxied };
+    let found = judge_way(&target(), &unknown, 0);
+    let mend = found[0].mend.as_ref().unwrap();
+    assert!(mend.contains("server.proxy") && !mend.contains("WaveFlow's settings"), "{mend}");
     assert!(found[1].words.ends_with("through p:1"));
 }
 

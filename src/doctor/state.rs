@@ -33,7 +33,7 @@ fn judge(directory: &Path, looked: Result<bool, &StateError>, may_write: Result<
             Finding::notice(NAME, &error.to_string(), mend)
         }
         (Err(error), _) => {
-            let mend = "make it a directory of this user's alone (chown, chmod 700), or set another state_dir";
+            let mend = "make it, and what is in it, this user's alone (chown -R, chmod go-w), or set another state_dir";
             Finding::wrong(NAME, &error.to_string(), mend).ends_with(error.exit())
         }
         (Ok(_), Err(io::ErrorKind::PermissionDenied)) => {

@@ -31,7 +31,7 @@ pub(super) fn judge(ticket: &Ticket, reply: Option<&Reply>, now: i64) -> Finding
         _ => None,
     };
     let (account, expires) = (account::account(&ticket.token), account::expires(&ticket.token));
-    judged(&Facts { label: &ticket.label, account, expires, taken, now })
+    judged(&Facts { label: &ticket.label, account, expires, taken, now }).of(ticket.profile)
 }
 
 fn judged(facts: &Facts<'_>) -> Finding {

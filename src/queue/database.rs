@@ -112,7 +112,8 @@ impl Database {
     }
 
     /// Opens the file at `path` to look at it and no more: no byte of it or of its log is written, no log is made where
-    /// there is none, and none is carried over at the end. Where it had no log, nobody had it open; whoever opens it
+    /// there is none, and none is carried over at the end. Beside a log that has no `-shm` (a backup came back without it)
+    /// `SQLite` makes one; reading the log without it would take a lock that the app waits for. Where it had no log, nobody had it open; whoever opens it
     /// meanwhile is not waited for, and what was read is to be read again ([`look`]).
     pub fn open_to_look(path: &Path) -> Result<Self, StoreError> {
         let file = FileId::of(path).map_err(|error| failed(path, &error.to_string()))?;
@@ -355,8 +356,17 @@ fn escaped(path: &Path) -> String {
 
 /// The write-ahead log beside a database.
 pub fn log_of(database: &Path) -> PathBuf {
+    beside(database, "-wal")
+}
+
+/// The memory that those who have it open share, which is a file too.
+pub fn shared_of(database: &Path) -> PathBuf {
+    beside(database, "-shm")
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(suffix);
     name.into()
 }
 

@@ -66,10 +66,15 @@ impl Case {
         self.stage.state()["concern"].clone()
     }
 
-    /// Waits until the agent remembers that something is wrong.
+    /// Waits until the agent remembers that the token is refused.
     #[track_caller]
     fn waits_for_the_beginning(&self) {
-        eventually("it is remembered", || self.concern()["since"][self.profile.id.to_string()].is_i64());
+        self.waits_for_the_beginning_of("refused");
+    }
+
+    #[track_caller]
+    fn waits_for_the_beginning_of(&self, kind: &str) {
+        eventually("it is remembered", || self.concern()[kind][self.profile.id.to_string()].is_i64());
     }
 
     /// Until the agent remembers that somebody was told.
@@ -121,7 +126,7 @@ fn a_day_of_a_refused_sign_in_is_told_once_and_again_after_a_week_without_a_secr
     case.server.clear_faults();
     daemon.ask("drain now");
     assert_delivered(&case.server, &case.ops);
-    eventually("it is over", || case.concern()["since"] == json!({}));
+    eventually("it is over", || case.concern()["refused"] == json!({}));
     assert!(case.concern()["told"].is_i64(), "a week is a week");
 }
 
@@ -138,7 +143,7 @@ fn what_is_held_or_refused_for_a_day_is_told_with_its_numbers_and_a_name_that_is
     let older = |id| NewOp::rename(id).created_at(1_000_000);
     case.profile.enqueue(&[older(3), older(4), older(5)]).unwrap();
     eventually("they are held", || daemon.profile(case.profile.id)["held"] == 3);
-    case.waits_for_the_beginning();
+    ["held", "quarantined"].iter().for_each(|kind| case.waits_for_the_beginning_of(kind));
     daemon.stop();
     let daemon = case.daemon(bus.address(), 2 * DAY_MS + HOUR_MS);
     eventually("somebody is told", || bus.shown().len() == 1);
@@ -191,7 +196,7 @@ fn switched_off_nobody_is_told_and_a_day_begins_when_it_is_switched_on() {
     let daemon = case.daemon(bus.address(), 2 * DAY_MS);
     daemon.wait_for_state(case.profile.id, "unauthorized");
     keeps_still(&bus, "nobody wants to be told");
-    assert_eq!(case.concern(), json!({"since": {}, "told": null}));
+    assert_eq!(case.concern(), json!({"refused": {}, "held": {}, "quarantined": {}, "told": null}));
     case.stage.configure(SETTINGS);
     assert_eq!(daemon.ask("reload")["error"], Value::Null);
     case.waits_for_the_beginning();

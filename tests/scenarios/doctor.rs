@@ -2,7 +2,8 @@
 //! mend; and it changes nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -238,6 +239,43 @@ fn a_poison_op_that_waits_alone_is_named_in_the_servers_words() {
 }
 
 #[test]
+fn of_several_profiles_each_has_its_own_trouble_named() {
+    let case = Case::new();
+    let poison = NewOp::new("playlist", "2", "set").field("name").payload_text(r#"{"value":"a\u0000b"}"#);
+    let other = case.stage.profile("Ines", "bob");
+    other.sign_in(&token::expired("bob")).unwrap();
+    let daemon = case.daemon();
+    case.profile.enqueue(&[poison]).unwrap();
+    other.enqueue(&NewOp::renames(2)).unwrap();
+    eventually("it is refused", || daemon.profile(case.profile.id)["last_error"].is_object());
+    eventually("so is the token", || daemon.profile(other.id)["state"] == "unauthorized");
+    let words = ["profile 1 “Zoë”", "1 op waits", "500", "profile 2 “Ines”", "of bob", "expired 1 hour ago"];
+    names_the_cause(&case.doctor(), 75, &words);
+}
+
+#[test]
+fn ops_that_are_kept_local_wait_for_no_agent() {
+    let case = Case::new();
+    case.profile.enqueue(&NewOp::renames(2)).unwrap();
+    case.profile.set_mode("local").unwrap();
+    let run = case.doctor();
+    assert!(run.code == Some(0) && run.stdout.contains("kept local, as set in WaveFlow, 2 waiting"), "{run:?}");
+}
+
+#[test]
+fn a_socket_that_the_agent_would_not_make_is_named() {
+    let case = Case::new();
+    let socket = case.stage.socket();
+    let directory = socket.parent().unwrap();
+    fs::create_dir_all(directory).unwrap();
+    fs::write(&socket, "precious").unwrap();
+    names_the_cause(&case.doctor(), 77, &["socket", "something that is no socket is in its place"]);
+    fs::remove_file(&socket).unwrap();
+    fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+    names_the_cause(&case.doctor(), 77, &["socket", "other users may write to its directory", "chmod go-w"]);
+}
+
+#[test]
 fn ops_of_another_account_are_named_as_held_back() {
     let case = Case::new();
     case.profile.enqueue(&NewOp::renames(2)).unwrap();
@@ -336,7 +374,7 @@ fn a_server_that_never_answers_is_left_in_time() {
 #[cfg(target_os = "linux")]
 mod on_linux {
     use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, chown};
     use std::process::Command;
 
     use rustix::process::geteuid;
@@ -365,6 +403,25 @@ mod on_linux {
         let run = Agent::start(looks.arg("doctor")).finish();
         allow(&case, 0o644, 0o755);
         names_the_cause(&run, 77, &["data.db cannot be written to by this user", "chmod u+rwX"]);
+    }
+
+    /// SQLite as root leaves it to whoever has the database; a backup that root brought back does not.
+    #[test]
+    fn a_log_that_is_for_reading_only_is_named() {
+        let case = Case::new();
+        let app = case.profile.open().unwrap();
+        case.profile.enqueue(&NewOp::renames(2)).unwrap();
+        let is_root = geteuid().is_root();
+        let mut looks = if is_root { agent_of(ORDINARY, &case.stage) } else { command(case.stage.home()) };
+        let log = case.profile.path.join("data.db-wal");
+        if is_root {
+            chown(&log, Some(0), Some(0)).unwrap();
+        }
+        fs::set_permissions(&log, Permissions::from_mode(0o444)).unwrap();
+        let run = Agent::start(looks.arg("doctor")).finish();
+        fs::set_permissions(&log, Permissions::from_mode(0o644)).unwrap();
+        drop(app);
+        names_the_cause(&run, 77, &["data.db-wal cannot be written to by this user", "chmod u+rwX", "chown"]);
     }
 
     #[test]
