@@ -63,10 +63,12 @@ impl<W: Write> Screen<W> {
     ///
     /// # Errors
     /// It cannot be written to.
-    pub fn enter(mut out: W) -> io::Result<Self> {
-        out.write_all(ENTER.as_bytes())?;
-        out.flush()?;
-        Ok(Self { out, shown: None, before: quieten() })
+    pub fn enter(out: W) -> io::Result<Self> {
+        // The keys first: whoever is not in the foreground is stopped there, before the terminal shows anything of it.
+        let mut screen = Self { out, shown: None, before: quieten() };
+        screen.out.write_all(ENTER.as_bytes())?;
+        screen.out.flush()?;
+        Ok(screen)
     }
 
     /// Shows these lines. Nothing is written where they are there already.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -115,6 +115,28 @@ fn the_shell_gets_its_terminal_while_it_is_suspended() {
     terminal.signal(Signal::INT);
     assert_eq!(terminal.ended(), Some(0));
     assert!(terminal.text().ends_with(LEAVE));
+}
+
+#[test]
+fn in_the_background_it_is_stopped_before_it_takes_the_terminal() {
+    let case = Case::new();
+    let _daemon = Daemon::start(&case.stage);
+    let agent = command(case.stage.home());
+    // A shell that has the terminal, and a job of its that has not.
+    let script = "\"$@\" & wait $!; echo \"stopped by $(($? - 128))\"; kill -KILL $!";
+    let mut shell = Command::new("setsid");
+    shell.args(["--ctty", "bash", "-mc", script, "bash"]).arg(agent.get_program()).args(["status", "--watch"]);
+    shell.env_clear().envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if !["setsid", "bash"].iter().all(|program| Command::new(program).arg("--version").output().is_ok()) {
+        println!("skipped: no setsid or no bash here");
+        return;
+    }
+    shell.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let Some(mut terminal) = Terminal::start(&mut shell) else { return };
+    terminal.ended();
+    let text = terminal.text();
+    assert!(text.contains(&format!("stopped by {}", Signal::TTOU.as_raw())), "{text:?}");
+    assert!(!text.contains(ENTER), "{text:?}");
 }
 
 #[test]
