@@ -309,7 +309,7 @@ fn a_pipe_gets_a_document_for_each_change_and_none_for_time_that_passes() {
 }
 
 #[test]
-fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it() {
+fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it_though_nothing_happens() {
     let case = Case::new();
     let daemon = Daemon::start(&case.stage);
     daemon.wait_until_quiet();
