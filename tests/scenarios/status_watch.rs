@@ -69,6 +69,20 @@ fn on_a_terminal_it_is_coloured_and_as_wide_and_high_as_that_is() {
 }
 
 #[test]
+fn the_lowest_terminal_gets_the_answer_and_a_dumb_one_no_codes() {
+    let case = Case::new();
+    let _daemon = Daemon::start(&case.stage);
+    for (rows, lines) in [(1, 1), (2, 1), (3, 2)] {
+        let mut agent = command(case.stage.home());
+        let Some(mut terminal) = Terminal::start_in(agent.arg("status").env("TERM", "dumb"), 80, rows) else { return };
+        assert_eq!(terminal.ended(), Some(0));
+        let text = terminal.text();
+        assert!(text.starts_with("Everything is on the server.\r\n") && !text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(text.lines().count(), lines, "{rows}: {text:?}");
+    }
+}
+
+#[test]
 fn it_is_kept_current_in_place_and_the_terminal_is_given_back() {
     let case = Case::new();
     let daemon = Daemon::start(&case.stage);
@@ -325,7 +339,6 @@ fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it_though_nothing_happe
     assert!(time.ends_with("Z\n") && time.len() == 21, "{time:?}");
     assert_eq!(line(), "Everything is on the server.\n");
     drop(stdout);
-    case.profile.enqueue(&NewOp::renames(1)).unwrap();
     let mut status = None;
     eventually("it ends", || {
         status = child.try_wait().unwrap();
