@@ -101,9 +101,9 @@ pub fn start(level: Level, format: Format, env: &Environment) {
     let _ = tracing::subscriber::set_global_default(subscriber(level, style, io::stderr));
 }
 
-/// <https://no-color.org>: set and not empty means no colour.
+/// <https://no-color.org>: set and not empty means no colour. A dumb terminal (an editor's, as a rule) would show the codes.
 pub fn is_coloured(terminal: bool, env: &Environment) -> bool {
-    terminal && env.get("NO_COLOR").is_none()
+    terminal && env.get("NO_COLOR").is_none() && env.get("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether stderr (`device:inode`) is the journal's: systemd names it so, and a redirected stderr has another.
@@ -238,10 +238,12 @@ mod tests {
     fn colour_is_for_terminals_of_people_who_did_not_say_no() {
         assert!(!logged(Level::Info, PLAIN).contains('\u{1b}'));
         assert!(logged(Level::Info, Style::Text { colour: true }).contains('\u{1b}'));
-        let env = |value| Environment::new(Platform::Linux, Path::new("/"), [("NO_COLOR", value)]);
-        assert!(is_coloured(true, &env("")));
-        assert!(!is_coloured(true, &env("1")));
-        assert!(!is_coloured(false, &env("")));
+        let env = |name, value| Environment::new(Platform::Linux, Path::new("/"), [(name, value)]);
+        assert!(is_coloured(true, &env("NO_COLOR", "")));
+        assert!(!is_coloured(true, &env("NO_COLOR", "1")));
+        assert!(!is_coloured(false, &env("NO_COLOR", "")));
+        assert!(is_coloured(true, &env("TERM", "xterm")));
+        assert!(!is_coloured(true, &env("TERM", "dumb")));
     }
 
     #[test]

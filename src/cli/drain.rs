@@ -39,7 +39,7 @@ pub(super) fn run(config: &Config, profile: Option<i64>, json: bool, env: &Envir
 
 /// Asks, and shows how far it is until the answer comes.
 async fn accompanied(control: &Control, line: &str, profile: Option<i64>) -> Result<Answer, ClientError> {
-    // Before the pass can begin. An older daemon tells nothing, and then nothing is shown.
+    // Before the pass can begin.
     let mut events = Conversation::begin(control, "watch").await.ok();
     let answer = stream::ask(control, line);
     let status = stream::ask(control, "status");
@@ -60,8 +60,12 @@ async fn accompanied(control: &Control, line: &str, profile: Option<i64>) -> Res
                 footer.draw(progress.line(began.elapsed(), columns));
             }
             event = next(&mut events) => match event {
-                Some(event) => progress.note(&event.value),
-                None => events = None,
+                Some(event) if event.value["error"].is_null() => progress.note(&event.value),
+                // Too many watch already, or it is an older daemon; or it told, and tells no more. Nobody knows how far it is.
+                _ => {
+                    events = None;
+                    footer.draw(String::new());
+                }
             },
             status = &mut status, if long && !counted => {
                 counted = true;

@@ -53,7 +53,8 @@ pub(super) fn unanswered(error: &ClientError, config: &Config, json: bool, env: 
 /// One screen of it, the shell's next line included.
 fn for_people(status: &Value, absent: &str, env: &Environment) -> String {
     let size = terminal::size(io::stdout());
-    let rows = size.map(|size| size.rows.saturating_sub(1));
+    // The answer itself in any case.
+    let rows = size.map(|size| size.rows.saturating_sub(1).max(1));
     overview::text(status, &View { rows, ..view(size, absent, env) })
 }
 

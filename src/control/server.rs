@@ -111,7 +111,7 @@ pub async fn answer(line: &str, reception: &Reception, stream: &mut UnixStream, 
     let Some(rest) = line.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) else { return true };
     let taken = write_all(stream, rest, patience).await;
     if let (Ok(Command::Wake(profile)), Some(agent)) = (command, reception.agent()) {
-        // There was a pause. What was committed in it counts too.
+        // There was a pause, or he is gone. What was committed meanwhile is looked for too; he said it once all the same.
         wake_for_commit(profile, &agent);
     }
     taken
@@ -221,12 +221,12 @@ async fn wake(profile: Option<i64>, agent: &Rc<Agent>) -> String {
     if let Some(number) = profile.filter(|_| !is_known(profile)) {
         return unknown_profile(number);
     }
+    agent.engine().tidings.woke(Trigger::Hook);
     wake_for_commit(profile, agent);
     json!({"woken": true}).to_string()
 }
 
 fn wake_for_commit(profile: Option<i64>, agent: &Rc<Agent>) {
-    agent.engine().tidings.woke(Trigger::Hook);
     match profile {
         None => agent.wake_all_in_doubt(Wake::Commit),
         Some(number) => {

@@ -1,7 +1,7 @@
 //! The counters over HTTP, on a loopback address, where the configuration asks for it.
 //!
-//! What must always hold: it answers `GET /metrics` and nothing else, and no page that a browser was led here by; connections, their number and their time have limits;
-//! a port that is taken is said, and is no reason to deliver nothing.
+//! What must always hold: it answers `GET /metrics` (and its head) and nothing else, and no page that a browser was led here
+//! by; connections, their number and their time have limits; a port that is taken is said, and is no reason to deliver nothing.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -97,13 +97,17 @@ fn answer(
         _ if host.is_some_and(|host| !is_here(host)) => {
             (StatusCode::MISDIRECTED_REQUEST, "ask for localhost, or for a loopback address\n".to_owned())
         }
-        ("/metrics", &Method::GET) => (StatusCode::OK, scrape()),
+        // Of an answer to HEAD only the head is sent.
+        ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, scrape()),
         ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "GET /metrics\n".to_owned()),
         (_, _) => (StatusCode::NOT_FOUND, "GET /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     response
 }
 
@@ -115,7 +119,10 @@ mod tests {
     fn one_path_is_answered_and_no_other() {
         let status = |method: &Method, path: &str| answer(method, path, None, &String::new).status().as_u16();
         assert_eq!(status(&Method::GET, "/metrics"), 200);
+        assert_eq!(status(&Method::HEAD, "/metrics"), 200);
         assert_eq!(status(&Method::POST, "/metrics"), 405);
+        let refused = answer(&Method::DELETE, "/metrics", None, &String::new);
+        assert_eq!(refused.headers().get(ALLOW).map(HeaderValue::as_bytes), Some(&b"GET, HEAD"[..]));
         assert_eq!(status(&Method::GET, "/"), 404);
         let answered = answer(&Method::GET, "/metrics", None, &|| "x 1\n".to_owned());
         assert!(answered.headers()[CONTENT_TYPE].to_str().unwrap().contains("version=0.0.4"));

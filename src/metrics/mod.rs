@@ -1,7 +1,8 @@
 //! The counters, in the words of Prometheus.
 //!
 //! What must always hold: every number comes from what was told ([`crate::tidings`]) or is known already; a scrape opens no
-//! file and asks no server; labels are numbers and fixed words, so that nobody's text gets in.
+//! file and asks no server; labels are numbers and fixed words, so that nobody's text gets in. What a profile that is gone
+//! has counted stays, since a sum must not fall; its levels go.
 
 pub mod exporter;
 
@@ -11,6 +12,9 @@ use prometheus::{
 };
 
 use crate::tidings::happening::{AnswerKind, ClockKind, Happening};
+
+/// The outcome of a pass that met trouble.
+const FAILED: &str = "failed";
 
 /// What began a look or a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,17 +173,26 @@ impl Counts {
     }
 }
 
-#[cfg(test)]
 impl Counts {
-    /// A family without a series is not shown.
-    fn touch(&self) {
+    /// Has everything that is counted of a profile be there from its first scrape, at zero: a series that begins with its
+    /// first event shows no increase, and the first op in quarantine would go unnoticed.
+    fn begin(&self, profile: &str) {
         for counter in [&self.accepted, &self.settled, &self.quarantined, &self.conflicts] {
-            counter.with_label_values(&["1"]).reset();
+            counter.with_label_values(&[profile]);
         }
-        for counter in [&self.passes, &self.restamps] {
-            counter.with_label_values(&["1", "x"]).reset();
+        for outcome in ["drained", "skipped", FAILED] {
+            self.passes.with_label_values(&[profile, outcome]);
         }
-        self.requests.with_label_values(&["200"]).reset();
+        for clock in [ClockKind::Lamport, ClockKind::Hybrid] {
+            self.restamps.with_label_values(&[profile, name_of(clock)]);
+        }
+    }
+}
+
+const fn name_of(clock: ClockKind) -> &'static str {
+    match clock {
+        ClockKind::Lamport => "lamport",
+        ClockKind::Hybrid => "hybrid",
     }
 }
 
@@ -255,12 +268,11 @@ impl Metrics {
                 self.times.settle.observe(*took_s);
             }
             Happening::Restamped { clock } => {
-                let clock = if *clock == ClockKind::Lamport { "lamport" } else { "hybrid" };
-                self.counts.restamps.with_label_values(&[profile.as_str(), clock]).inc();
+                self.counts.restamps.with_label_values(&[profile.as_str(), name_of(*clock)]).inc();
             }
             Happening::Quarantined { .. } => of(&self.counts.quarantined).inc(),
             Happening::PassEnded { outcome, error, .. } => {
-                let outcome = if error.is_some() { "failed" } else { outcome };
+                let outcome = if error.is_some() { FAILED } else { outcome };
                 self.counts.passes.with_label_values(&[profile.as_str(), outcome]).inc();
             }
             // What is still refused was counted when it went into quarantine.
@@ -286,6 +298,7 @@ impl Metrics {
         self.levels.backoff.reset();
         for gauges in profiles {
             let label = gauges.profile.to_string();
+            self.counts.begin(&label);
             let label = &[label.as_str()];
             self.levels.backoff.with_label_values(label).set(gauges.backoff_s);
             if !gauges.counted {
@@ -304,6 +317,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::{Outcome, Reason};
 
     #[test]
     fn every_name_is_one_and_a_profile_that_is_gone_is_shown_no_more() {
@@ -315,7 +329,9 @@ mod tests {
         assert!(text.contains("waveflow_sync_wakeups_total{trigger=\"timer\"} 0\n"), "{text}");
         let uncounted = metrics.text(&[Gauges { profile: 2, ..Gauges::default() }]);
         assert!(!uncounted.contains("waveflow_sync_pending_ops{"), "{uncounted}");
-        assert!(!metrics.text(&[]).contains("profile="));
+        let gone = metrics.text(&[]);
+        assert!(!gone.contains("_ops{") && !gone.contains("_seconds{"), "{gone}");
+        assert!(gone.contains("waveflow_sync_ops_accepted_total{profile=\"2\"} 0\n"), "{gone}");
     }
 
     /// Names in `text` that are ours, without what a histogram's series add.
@@ -331,11 +347,40 @@ mod tests {
     #[test]
     fn the_dashboard_shows_every_metric_and_none_that_does_not_exist() {
         let metrics = Metrics::new().unwrap();
-        metrics.counts.touch();
+        metrics.counts.requests.with_label_values(&["200"]);
         let dashboard = include_str!("../../config/grafana-dashboard.json");
         let value: serde_json::Value = serde_json::from_str(dashboard).unwrap();
         assert!(value["panels"].as_array().is_some_and(|panels| panels.len() > 5));
         assert_eq!(names(dashboard), names(&metrics.text(&[Gauges { counted: true, ..Gauges::default() }])));
+    }
+
+    #[test]
+    fn what_is_counted_of_a_profile_is_there_from_its_first_scrape_and_adds_no_series_later() {
+        let metrics = Metrics::new().unwrap();
+        let profiles = [Gauges { profile: 1, counted: true, ..Gauges::default() }];
+        let names = |text: &str| -> Vec<String> {
+            let series = text.lines().filter(|line| line.contains("profile="));
+            series.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+        };
+        let first = names(&metrics.text(&profiles));
+        let (answer, waited_s) = (AnswerKind::Status(409), Vec::new());
+        let refused = Happening::Quarantined { operation_id: "x".into(), message: "no".into() };
+        let sent = Happening::BatchSent { ops: 2, bytes: 9, answer, accepted: 0, took_s: 0.1, waited_s };
+        let error = Some(crate::op::Failure::new(crate::op::ErrorKind::Server, "down"));
+        let failed = Outcome { skipped: None, error, ..Outcome::skipped(Reason::Held) };
+        let drained = Outcome { skipped: None, ..Outcome::skipped(Reason::Held) };
+        for outcome in [&failed, &drained, &Outcome::skipped(Reason::Held)] {
+            metrics.note(1, &Happening::ended(outcome, std::time::Duration::ZERO));
+        }
+        for clock in [ClockKind::Lamport, ClockKind::Hybrid] {
+            metrics.note(1, &Happening::Restamped { clock });
+        }
+        for happening in [sent, refused, Happening::Settled { ops: 1, took_s: 0.1 }] {
+            metrics.note(1, &happening);
+        }
+        assert_eq!(names(&metrics.text(&profiles)), first);
+        let text = metrics.text(&profiles);
+        assert!(text.contains("waveflow_sync_ops_quarantined_total{profile=\"1\"} 1\n"), "the first one: {text}");
     }
 
     #[test]

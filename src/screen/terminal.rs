@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::config::Environment;
@@ -51,6 +52,13 @@ pub fn moves_cursor(output: &impl IsTerminal, env: &Environment) -> bool {
     output.is_terminal() && env.get("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Whether whoever read there is gone: of a pipe into which nothing is written nobody else tells.
+pub fn is_deserted(output: impl AsFd) -> bool {
+    let mut looked = [PollFd::new(&output, PollFlags::empty())];
+    poll(&mut looked, Some(&Timespec::default())).is_ok()
+        && looked.iter().any(|output| output.revents().intersects(PollFlags::ERR | PollFlags::HUP))
+}
+
 /// A screen of its own.
 pub struct Screen<W: Write> {
     out: W,
@@ -63,10 +71,12 @@ impl<W: Write> Screen<W> {
     ///
     /// # Errors
     /// It cannot be written to.
-    pub fn enter(mut out: W) -> io::Result<Self> {
-        out.write_all(ENTER.as_bytes())?;
-        out.flush()?;
-        Ok(Self { out, shown: None, before: quieten() })
+    pub fn enter(out: W) -> io::Result<Self> {
+        // The keys first: whoever is not in the foreground is stopped there, before the terminal shows anything of it.
+        let mut screen = Self { out, shown: None, before: quieten() };
+        screen.out.write_all(ENTER.as_bytes())?;
+        screen.out.flush()?;
+        Ok(screen)
     }
 
     /// Shows these lines. Nothing is written where they are there already.
@@ -170,6 +180,15 @@ mod tests {
         let picture = "\u{1b}[?2026h\u{1b}[Hone\u{1b}[K\r\ntwo\u{1b}[K\u{1b}[J\u{1b}[?2026l";
         let nothing = "\u{1b}[?2026h\u{1b}[H\u{1b}[J\u{1b}[?2026l";
         assert_eq!(String::from_utf8(written).unwrap(), [ENTER, picture, nothing, LEAVE].concat());
+    }
+
+    #[test]
+    fn a_pipe_is_deserted_when_its_reader_has_left_it_and_a_file_never_is() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!is_deserted(&writer));
+        drop(reader);
+        assert!(is_deserted(&writer));
+        assert!(!is_deserted(tempfile::tempfile().unwrap()));
     }
 
     #[test]

@@ -60,6 +60,26 @@ fn a_wake_whose_sender_is_gone_is_heard() {
 }
 
 #[test]
+fn a_wake_counts_once_whether_or_not_its_sender_stays_for_the_answer() {
+    let case = Case::new();
+    let counted = || -> u64 {
+        let answer = case.daemon.ask("metrics");
+        let mut lines = answer["metrics"].as_str().unwrap().lines();
+        lines
+            .find_map(|line| line.strip_prefix("waveflow_sync_wakeups_total{trigger=\"hook\"} ")?.parse().ok())
+            .unwrap()
+    };
+    for _ in 0..10 {
+        case.daemon.client().write("wake\n").unwrap();
+    }
+    // Let in one after the other, so what is said now is heard behind all of them.
+    assert_eq!(case.daemon.ask("wake")["woken"], true);
+    eventually("all are counted", || counted() >= 11);
+    case.daemon.wait_until_quiet();
+    assert_eq!(counted(), 11);
+}
+
+#[test]
 fn a_wake_is_heard_where_every_seat_is_taken() {
     let case = Case::new();
     let sitting = case.fill_the_seats();

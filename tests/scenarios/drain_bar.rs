@@ -86,3 +86,22 @@ fn a_short_drain_and_one_that_nobody_looks_at_show_nothing_but_the_outcome() {
     assert_eq!(terminal.ended(), Some(0));
     assert!(serde_json::from_str::<Value>(&terminal.text()).unwrap()["sent"] == 100, "{}", terminal.text());
 }
+
+#[test]
+fn where_it_is_not_told_how_far_it_is_nothing_is_shown() {
+    let case = Case::slow();
+    let daemon = Daemon::start(&case.stage);
+    daemon.wait_until_quiet();
+    // As many as may.
+    let watchers: Vec<_> = std::iter::repeat_with(|| {
+        let mut client = daemon.client();
+        client.ask("watch").filter(|answer| answer["event"] == "watching").map(|_| client)
+    })
+    .map_while(|client| client)
+    .collect();
+    assert!(!watchers.is_empty());
+    case.profile.enqueue(&NewOp::renames(100)).unwrap();
+    let Some(mut terminal) = case.terminal(&["drain", "now"]) else { return };
+    assert_eq!(terminal.ended(), Some(0));
+    assert_eq!(terminal.text(), "Profile 1: 100 sent, 0 waiting.\r\nDone: 100 sent.\r\n");
+}

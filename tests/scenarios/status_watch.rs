@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -69,6 +69,20 @@ fn on_a_terminal_it_is_coloured_and_as_wide_and_high_as_that_is() {
 }
 
 #[test]
+fn the_lowest_terminal_gets_the_answer_and_a_dumb_one_no_codes() {
+    let case = Case::new();
+    let _daemon = Daemon::start(&case.stage);
+    for (rows, lines) in [(1, 1), (2, 1), (3, 2)] {
+        let mut agent = command(case.stage.home());
+        let Some(mut terminal) = Terminal::start_in(agent.arg("status").env("TERM", "dumb"), 80, rows) else { return };
+        assert_eq!(terminal.ended(), Some(0));
+        let text = terminal.text();
+        assert!(text.starts_with("Everything is on the server.\r\n") && !text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(text.lines().count(), lines, "{rows}: {text:?}");
+    }
+}
+
+#[test]
 fn it_is_kept_current_in_place_and_the_terminal_is_given_back() {
     let case = Case::new();
     let daemon = Daemon::start(&case.stage);
@@ -115,6 +129,28 @@ fn the_shell_gets_its_terminal_while_it_is_suspended() {
     terminal.signal(Signal::INT);
     assert_eq!(terminal.ended(), Some(0));
     assert!(terminal.text().ends_with(LEAVE));
+}
+
+#[test]
+fn in_the_background_it_is_stopped_before_it_takes_the_terminal() {
+    let case = Case::new();
+    let _daemon = Daemon::start(&case.stage);
+    let agent = command(case.stage.home());
+    // A shell that has the terminal, and a job of its that has not.
+    let script = "\"$@\" & wait $!; echo \"stopped by $(($? - 128))\"; kill -KILL $!";
+    let mut shell = Command::new("setsid");
+    shell.args(["--ctty", "bash", "-mc", script, "bash"]).arg(agent.get_program()).args(["status", "--watch"]);
+    shell.env_clear().envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if !["setsid", "bash"].iter().all(|program| Command::new(program).arg("--version").output().is_ok()) {
+        println!("skipped: no setsid or no bash here");
+        return;
+    }
+    shell.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let Some(mut terminal) = Terminal::start(&mut shell) else { return };
+    terminal.ended();
+    let text = terminal.text();
+    assert!(text.contains(&format!("stopped by {}", Signal::TTOU.as_raw())), "{text:?}");
+    assert!(!text.contains(ENTER), "{text:?}");
 }
 
 #[test]
@@ -287,7 +323,7 @@ fn a_pipe_gets_a_document_for_each_change_and_none_for_time_that_passes() {
 }
 
 #[test]
-fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it() {
+fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it_though_nothing_happens() {
     let case = Case::new();
     let daemon = Daemon::start(&case.stage);
     daemon.wait_until_quiet();
@@ -303,7 +339,6 @@ fn a_pipe_gets_a_block_with_its_time_and_who_leaves_ends_it() {
     assert!(time.ends_with("Z\n") && time.len() == 21, "{time:?}");
     assert_eq!(line(), "Everything is on the server.\n");
     drop(stdout);
-    case.profile.enqueue(&NewOp::renames(1)).unwrap();
     let mut status = None;
     eventually("it ends", || {
         status = child.try_wait().unwrap();

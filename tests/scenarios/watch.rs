@@ -255,6 +255,8 @@ fn the_counters_are_on_a_loopback_port_where_the_configuration_says_and_a_taken_
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("# TYPE waveflow_sync_wakeups_total counter"), "{answer}");
     assert!(http(address, &get("/")).unwrap().starts_with("HTTP/1.1 404"));
+    let head = http(address, &get("/metrics").replace("GET", "HEAD")).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     assert!(http(address, &asked("evil.example", "/metrics")).unwrap().starts_with("HTTP/1.1 421"));
     // The same port again, with somebody connected who says nothing.
     let _idle = TcpStream::connect(address).unwrap();

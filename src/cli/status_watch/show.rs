@@ -1,6 +1,7 @@
 //! Where the status is shown as it changes.
 //!
-//! What must always hold: into a pipe goes what changed, and not that time passes.
+//! What must always hold: into a pipe goes what changed, and not that time passes; that its reader has left is noticed where
+//! nothing changes, too: a script that waits for a state leaves when it has come.
 
 use std::io::{self, Stdout, Write as _};
 use std::time::Duration;
@@ -61,7 +62,8 @@ impl Show {
             Self::Log { json, last } => {
                 let news = timeless(known);
                 if last.as_ref() == Some(&news) {
-                    return Ok(());
+                    let deserted = terminal::is_deserted(io::stdout());
+                    return if deserted { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) };
                 }
                 *last = Some(news);
                 let text = if *json { line(known) } else { block(known, env) };
